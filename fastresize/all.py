@@ -1,0 +1,7 @@
+"What a user needs, for `from fastresize.all import *`"
+from .schedule import IncreaseMode, SizeSchedule, size_schedule
+from .resize import resize_batch
+from .progressive import ProgressiveResize
+from .demo_data import demo_data
+
+__all__ = ['IncreaseMode', 'SizeSchedule', 'size_schedule', 'resize_batch', 'ProgressiveResize', 'demo_data']
