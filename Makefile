@@ -1,0 +1,48 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Both make their own virtual environment.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONWARNINGS := ignore::FutureWarning
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test export-check clean-check readme-check readme notebooks build
+
+.venv/done: settings.ini setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info>=(3,10) else "fastresize needs Python 3.10 or later, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results.json and demo/speed.png
+	fastresize-bench --data demo --size 96 --epochs 4 --bs 32 --increase-by 8 --workers 2 --out demo
+
+test: .venv/done export-check clean-check readme-check  ## Everything that must hold
+	nbdev-test
+	python -m pytest
+
+export-check: .venv/done  ## The modules are what the notebooks say
+	rm -rf build/was && mkdir -p build/was && cp -r fastresize build/was
+	nbdev-export
+	diff -r -x __pycache__ build/was/fastresize fastresize
+
+clean-check: .venv/done  ## The notebooks hold no metadata that changes by itself
+	rm -rf build/was && mkdir -p build/was && cp -r nbs build/was
+	nbdev-clean
+	diff -r build/was/nbs nbs
+
+build/readme/README.md: nbs/index.ipynb .venv/done
+	rm -rf build/readme && mkdir -p build/readme
+	jupyter nbconvert --log-level ERROR --to markdown --output-dir build/readme --output README --NbConvertApp.output_files_dir=nbs/images $<
+
+readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
+	diff README.md $< || { echo 'README.md is stale: run `make readme`'; exit 1; }
+
+readme: build/readme/README.md  ## Make README.md from nbs/index.ipynb
+	cp -r build/readme/. .
+
+notebooks: .venv/done  ## Run every notebook and keep its outputs
+	jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/*.ipynb
+	nbdev-clean
+
+build: .venv/done  ## Wheel and sdist
+	python -m build

@@ -1,0 +1,65 @@
+"The command, as a user runs it"
+import json, os, subprocess, sys
+from pathlib import Path
+import pytest
+from fastresize.demo_data import classes, demo_data
+from PIL import Image
+
+def bench(*args, cwd):
+    exe = Path(sys.executable).with_name('fastresize-bench')
+    return subprocess.run([exe, *args], cwd=cwd, capture_output=True, text=True, env={**os.environ, 'PYTHONWARNINGS':'ignore'})
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    d = tmp_path_factory.mktemp('bench')
+    demo_data(d/'pics', n_train=16, n_valid=4, size=48)
+    return d,bench('--data', 'pics', '--size', '32', '--epochs', '2', '--bs', '16', '--workers', '0', '--increase-by', '8', '--out', 'here', cwd=d)
+
+def test_table_json_and_plot(run):
+    d,r = run
+    assert r.returncode==0, r.stderr
+    for word in ('mode','epochs','seconds','speedup','accuracy','final loss','full','batch','epoch','1.00x'): assert word in r.stdout
+    results = json.loads((d/'here/results.json').read_text())
+    assert [o['mode'] for o in results['runs']] == ['full','batch','epoch']
+    assert results['args']['size']==32 and results['versions']['fastai'] and results['device']
+    full,*rest = results['runs']
+    assert all(o['speedup']==pytest.approx(full['seconds']/o['seconds']) for o in results['runs'])
+    assert Image.open(d/'here/speed.png').size[0]>800
+
+def test_progress_bars_and_the_sentence(run):
+    _,r = run
+    assert 'Progressively increase the initial image size of [16, 16] by 8 pixels' in r.stdout
+    assert 'train_loss' in r.stdout
+
+@pytest.mark.parametrize('args,words', [
+    (['--data','nowhere'], '--data nowhere: expected `imagenette`, `demo`, or a folder with `train` and `val`'),
+    (['--modes','full,fast'], '--modes full,fast: expected a list of full, batch, epoch; found fast'),
+    (['--increase-by','0'], '`increase_by`=0: expected an int above 0'),
+    (['--arch','xresnet19'], '--arch xresnet19: expected a model of fastai or torchvision'),
+    (['--epochs','0'], '--epochs 0: expected a number above 0'),
+])
+def test_mistakes_are_one_line_and_exit_code_2(run, args, words):
+    data = [] if '--data' in args else ['--data','pics']
+    r = bench(*data, *args, cwd=run[0])
+    assert r.returncode==2
+    assert words in r.stderr
+    assert len(r.stderr.strip().splitlines())==1
+
+def test_imagenette_without_a_network(run, monkeypatch, tmp_path):
+    monkeypatch.setenv('FASTAI_HOME', str(tmp_path))
+    for k in ('http_proxy','https_proxy','HTTP_PROXY','HTTPS_PROXY'): monkeypatch.setenv(k, 'http://127.0.0.1:9') # nobody listens there
+    r = bench('--data', 'imagenette', cwd=run[0])
+    assert r.returncode==2
+    assert '--data imagenette: it could not be downloaded' in r.stderr
+    assert len(r.stderr.strip().splitlines())==1
+
+def test_demo_set(tmp_path):
+    path = demo_data(tmp_path/'set', n_train=3, n_valid=2, size=40)
+    files = sorted(path.glob('*/*/*.jpg'))
+    assert {f.parent.parent.name for f in files} == {'train','val'}
+    assert len(files) == 5*len(classes)
+    assert Image.open(files[0]).size == (40,40) and Image.open(files[0]).format=='JPEG'
+    stamps = [f.stat().st_mtime_ns for f in files]
+    demo_data(tmp_path/'set', n_train=3, n_valid=2, size=40)
+    assert [f.stat().st_mtime_ns for f in files] == stamps
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['set'] # nothing half-drawn is left

@@ -1,0 +1,132 @@
+"The dry run is silent: nothing that a training could notice is different after it"
+import random
+import pytest
+from util import *
+from fastresize.dry_run import dry_run, one_item
+
+def state(learn):
+    "Every bit that could have changed"
+    m,opt = learn.model,learn.opt
+    return dict(params=[p.detach().clone() for p in m.parameters()], buffers=[b.clone() for b in m.buffers()],
+                grads=[None if p.grad is None else p.grad.clone() for p in m.parameters()],
+                flags=[x.training for x in m.modules()],
+                opt=[{k: v.clone() if isinstance(v, Tensor) else v for k,v in opt.state[p].items()} for p in m.parameters()],
+                hypers=[dict(h) for h in opt.hypers],
+                rng=(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()), dls=[dl.rng.getstate() for dl in learn.dls.loaders])
+
+def same(a, b):
+    if isinstance(a, dict): return a.keys()==b.keys() and all(same(a[k],b[k]) for k in a)
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, Tensor) else a==b
+
+def trained(dls=None, **kwargs):
+    learn = learner(dls or make_dls(*aug_transforms()), **kwargs)
+    learn.fit(1)
+    return learn
+
+def test_state_notices_each_kind_of_change():
+    "The comparison itself can fail"
+    learn = trained()
+    before = state(learn)
+    assert same(before, state(learn))
+    for change in (lambda: learn.model[1].running_mean.add_(1e-7), lambda: learn.model[0].weight.data.add_(1e-6), lambda: learn.model[0].weight.grad.add_(1),
+                   lambda: learn.opt.state[learn.model[0].weight]['grad_avg'].add_(1), random.random, np.random.rand, lambda: torch.rand(1), learn.dls.train.randomize, learn.model.train):
+        before = state(learn)
+        change()
+        assert not same(before, state(learn)), change
+
+@pytest.mark.parametrize('bs', [1,8,20])
+def test_silent(bs):
+    learn = trained()
+    before = state(learn)
+    dry_run(learn, one_item(learn.dls.train), bs)
+    assert same(before, state(learn))
+
+def test_silent_from_inside_a_fit_with_a_loaded_optimizer(tmp_path):
+    "Everything is as it was when the first batch comes, the optimizer's loaded averages too"
+    class Before(Callback):
+        order = -9
+        def before_fit(self): self.state = state(self.learn)
+    class After(Callback):
+        order = 99
+        def before_fit(self): self.same = same(self.before.state, state(self.learn))
+    learn = trained(path=tmp_path)
+    learn.save('m', with_opt=True)
+    new = learner(learn.dls, ProgressiveResize(increase_by=8), Before(), After(), path=tmp_path)
+    new.load('m', with_opt=True)
+    assert new.opt.state[new.model[0].weight]['grad_avg'].abs().sum()>0
+    new.fit(1)
+    assert new.after.same
+
+def test_masks_and_points():
+    for learn in (trained(seg_dls(*aug_transforms()), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1)),
+                  trained(point_dls(*aug_transforms()), model=small_model(6), loss_func=MSELossFlat())):
+        before = state(learn)
+        dry_run(learn, one_item(learn.dls.train), 8)
+        assert same(before, state(learn))
+
+def test_the_model_sees_one_full_size_batch():
+    shapes = []
+    class Watch(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x): shapes.append((tuple(x.shape), self.training, torch.is_grad_enabled())); return self.m(x)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Watch())
+    learn.fit(1)
+    assert shapes[0] == ((8,3,64,64), True, True)
+    shapes.clear()
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, preallocate_bs=3), model=Watch())
+    learn.fit(1)
+    assert shapes[0][0] == (3,3,64,64)
+    shapes.clear()
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, preallocate=False), model=Watch())
+    learn.fit(1)
+    assert shapes[0][0] == (8,3,32,32)
+
+@pytest.mark.parametrize('workers', [0,2])
+def test_weights_are_bit_identical_with_and_without(workers):
+    def fit(preallocate):
+        set_seed(7)
+        learn = learner(make_dls(*aug_transforms(), workers=workers), ProgressiveResize(increase_by=8, preallocate=preallocate))
+        learn.fit(2)
+        return list(learn.model.state_dict().values())
+    a,b = fit(True),fit(False)
+    assert all(torch.equal(p,q) for p,q in zip(a,b))
+
+def test_no_item_is_missed():
+    "Every item is seen once an epoch, the one that was measured too"
+    seen = []
+    class Count(Callback):
+        def before_batch(self):
+            if self.training: seen.extend(self.y.tolist())
+    dls = torch_dls()
+    dls.train.dataset.tensors = (dls.train.dataset.tensors[0], torch.arange(64))
+    dls.train.dataset.tensors[1].remainder_(64)
+    learn = learner(dls, ProgressiveResize(increase_by=8), Count(), model=small_model(64))
+    learn.fit(1)
+    assert sorted(seen) == list(range(64))
+
+def test_mixup_and_other_losses_do_not_disturb_it():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), MixUp(), loss_func=CrossEntropyLossFlat())
+    learn.fit(4)
+    assert learn.seen.train == due(32)
+
+@pytest.mark.cuda
+def test_memory_is_allocated_once():
+    "After the dry run no segment is added until the end of training"
+    dls = make_dls(*aug_transforms()).cuda()
+    learn = learner(dls, ProgressiveResize(increase_by=8), model=xresnet18(n_out=2))
+    segments = []
+    class Count(Callback):
+        def before_batch(self): segments.append(torch.cuda.memory_stats()['segment.all.allocated'])
+    learn.add_cb(Count())
+    learn.fit(4)
+    assert segments[-1] == segments[8]
+
+@pytest.mark.cuda
+def test_silent_in_mixed_precision_on_cuda():
+    learn = learner(make_dls(*aug_transforms()).cuda(), ProgressiveResize(increase_by=8), MixedPrecision())
+    learn.fit(4)
+    before = torch.cuda.get_rng_state_all()
+    dry_run(learn, one_item(learn.dls.train), 8)
+    assert all(torch.equal(a,b) for a,b in zip(before, torch.cuda.get_rng_state_all()))
+    assert learn.seen.train == due(32)

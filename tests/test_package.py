@@ -1,0 +1,52 @@
+"What is installed"
+import os, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parent.parent
+
+def python(code, **env):
+    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, env={**os.environ, **env}, cwd='/')
+
+def test_importing_the_package_does_not_import_fastai():
+    r = python("import sys, fastresize; assert not {'torch','fastai'} & set(sys.modules)\n"
+               "from fastresize import IncreaseMode; assert not {'torch','fastai'} & set(sys.modules)\n"
+               "from fastresize import ProgressiveResize; assert 'fastai' in sys.modules; print(ProgressiveResize().name)")
+    assert r.stdout.strip()=='progressive_resize', r.stderr
+
+def test_all_gives_what_users_need_and_hides_nothing_of_fastai():
+    r = python("import fastai.vision.all as f, fastresize.all as a\n"
+               "print(sorted(a.__all__)); assert not [n for n in a.__all__ if hasattr(f, n)]")
+    assert r.returncode==0, r.stderr
+    for name in ('ProgressiveResize','IncreaseMode','SizeSchedule'): assert name in r.stdout
+
+def test_version_stands_once():
+    cfg = ConfigParser(delimiters=['='])
+    cfg.read(root/'settings.ini')
+    r = python('import fastresize; print(fastresize.__version__)')
+    assert r.stdout.strip()==cfg['DEFAULT']['version']
+    assert cfg['DEFAULT']['version'] not in (root/'pyproject.toml').read_text() + (root/'setup.py').read_text()
+
+def test_signature_of_the_callback():
+    import inspect
+    from fastresize import IncreaseMode, ProgressiveResize
+    given = list(inspect.signature(ProgressiveResize).parameters.values())
+    assert [(p.name,p.default) for p in given][:14] == [('initial_size',0.5),('start',0.5),('finish',0.75),('increase_by',4),('increase_mode',IncreaseMode.Batch),
+        ('resize_mode','bilinear'),('resize_valid',True),('final_size',None),('add_resize',False),('resize_targ',False),('preallocate_bs',None),
+        ('preallocate',True),('empty_cache',False),('verbose',True)]
+
+def test_wheel_and_sdist_install_and_import(tmp_path):
+    "Built apart from the checkout; each installs into an empty folder and imports from there"
+    import shutil
+    shutil.copytree(root, tmp_path/'src', ignore=shutil.ignore_patterns('.venv','.git','build','*.egg-info','demo','results'))
+    r = subprocess.run([sys.executable, '-m', 'build', '--outdir', str(tmp_path/'dist'), str(tmp_path/'src')], capture_output=True, text=True)
+    assert r.returncode==0, r.stderr[-2000:]
+    files = sorted(p.name for p in (tmp_path/'dist').iterdir())
+    assert [f.endswith(e) for f,e in zip(files, ('.whl','.tar.gz'))] == [True,True]
+    for f in files:
+        to = tmp_path/f'site-{f[-3:]}'
+        r = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(to), str(tmp_path/'dist'/f)], capture_output=True, text=True)
+        assert r.returncode==0, r.stderr[-2000:]
+        r = python("import fastresize.all, fastresize.bench, fastresize; print(fastresize.__file__, fastresize.ProgressiveResize().increase_by)", PYTHONPATH=str(to))
+        assert r.stdout.split() == [str(to/'fastresize/__init__.py'), '4'], r.stderr
