@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #a99ff934
-import sys
+# %% ../nbs/04_progressive.ipynb #5f96bc9b
+import math, sys
 from contextlib import nullcontext
 from warnings import warn
 
@@ -14,9 +14,10 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import rank_distrib
+from fastai.learner import Learner
 from fastcore.basics import patch, store_attr
 
-from .dry_run import dry_run, one_item, size_of
+from .dry_run import dry_run, one_item, size_of, try_sizes
 from .resize import _modes, resize_batch
 from .schedule import IncreaseMode, _as_epoch, _expect, _is_int, as_size, initial_for, size_schedule
 from .steer import SizedDL, Steer, check_points, unwrap
@@ -28,7 +29,7 @@ def _in_fit(learn):
     while f and f.f_code.co_name!='_with_events': f = f.f_back
     return f is not None and f.f_locals['event_type']=='fit' and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #6beb5c71
+# %% ../nbs/04_progressive.ipynb #c4a0249a
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 
 class ProgressiveResize(Callback):
@@ -71,7 +72,8 @@ class ProgressiveResize(Callback):
         self.schedule = size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in ('initial_size','start','finish','increase_by','increase_mode')})
         self.current_size = self.schedule.initial
         self._choose(item)
-        if self.preallocate and item is not None: self._preallocate(item)
+        self._check_end()
+        if item is not None: self._prove(item)
         if self.verbose and not rank_distrib(): print(self.schedule.describe(self.n_epoch))
 
     def before_train(self):
@@ -82,7 +84,7 @@ class ProgressiveResize(Callback):
         self._wrap(lambda: self.schedule.size_at(self.pct_train), self._measured[0])
 
     def before_validate(self):
-        if not self._on or self.learn.lock.locked(): return
+        if not self._on or self.learn.lock.locked() or not (self.resize_valid or self.final_size): return
         size = self.current_size if self.resize_valid else self.schedule.final
         self._wrap(lambda: size, self._measured[1])
 
@@ -153,11 +155,49 @@ def _wrap(self:ProgressiveResize, size, measured):
         if self.learn.dl is sized: self.learn.dl = sized.dl
     self.learn.dl = sized = SizedDL(self.dl, size, make, done)
 
-# %% ../nbs/04_progressive.ipynb #2242552b
+# %% ../nbs/04_progressive.ipynb #16dc0fbe
 @patch
-def _preallocate(self:ProgressiveResize, item):
-    "One step at the final size"
-    dl = unwrap(self.dls.train)
-    bs = self.preallocate_bs or getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or len(item[0])
+def _check_end(self:ProgressiveResize):
+    "Warn if full size is never trained, or if there are too few batches for the growths"
+    n,s = self.n_epoch*len(self.dls.train),self.schedule
+    if not n: return
+    last,due = s.size_at((n-1)/n),[math.ceil((p-1e-9)*n) for p in s.pcts]
+    if last!=s.final:
+        what = 'stays at' if last==s.initial else 'ends with'
+        warn(f'`start`={self.start!r} and `finish`={self.finish!r}: in {self.n_epoch} epoch{"s"*(self.n_epoch!=1)} of {len(self.dls.train)} batches '
+             f'the training {what} the size {list(last)} and never reaches {list(s.final)}')
+    elif len(set(due))<len(due):
+        warn(f'`increase_by`={self.increase_by!r} makes {len(due)} growths, but only {len(set(due))} of them find a batch of their own between '
+             f'`start`={self.start!r} and `finish`={self.finish!r}; the other sizes are skipped')
+
+# %% ../nbs/04_progressive.ipynb #46f6e1da
+def _is_compiled(model): return any(hasattr(m, '_orig_mod') or getattr(m, '_compiled_call_impl', None) for m in (model, getattr(model, 'module', model)))
+
+@patch
+def _check_compiled(self:ProgressiveResize):
+    "Warn if a compiled model will see more sizes than it can be compiled for"
+    limit,s = torch._dynamo.config.recompile_limit,self.schedule
+    def graphs(n): return 2*n if self.resize_valid else n+1   # one for training and one for evaluation
+    if graphs(len(s.sizes))<=limit: return
+    gap = max(b-a for a,b in zip(s.initial, s.final))
+    by = next((b for b in range(1, gap+1) if graphs(math.ceil(gap/b)+1)<=limit), gap)
+    warn(f'`torch.compile`: this schedule has {len(s.sizes)} sizes, and nearly each is compiled anew; after {limit} compilations (torch._dynamo.config.recompile_limit) '
+         f'the rest run uncompiled. `increase_by={by}` fits')
+
+# %% ../nbs/04_progressive.ipynb #9a8be85c
+@patch
+def _prove(self:ProgressiveResize, item):
+    "Try every size on the model, then one step at the final size, so that memory is allocated and full size compiled first"
     if self._full!=self._measured[0]: item = self._extra(item, self._full)
-    dry_run(self.learn, item, bs)
+    try_sizes(self.learn, item, self.schedule.sizes)
+    compiled = _is_compiled(self.learn.model)
+    if compiled: self._check_compiled()
+    def bs(dl): return getattr(unwrap(dl), 'bs', None) or getattr(unwrap(dl), 'batch_size', None) or len(item[0])
+    if self.preallocate or compiled: dry_run(self.learn, item, self.preallocate_bs or bs(self.dls.train))
+    if compiled: dry_run(self.learn, item, bs(self.dls.valid), train=False)
+
+# %% ../nbs/04_progressive.ipynb #59eec8a0
+@patch
+def export(self:Learner, fname='export.pkl', **kwargs):
+    "Export the content of `self` without the items, the optimizer state and `ProgressiveResize`, for inference"
+    with self.removed_cbs(self._grab_cbs(ProgressiveResize)): return self._orig_export(fname, **kwargs)

@@ -1,0 +1,178 @@
+"Wrong arguments fail in the first second, by name; what merely surprises is said"
+import warnings
+import pytest
+from util import *
+
+nan = float('nan')
+at_once = [ # arguments, and words of the message
+    (dict(start=0.8, finish=0.5),           '`start`=0.8: expected less than `finish`=0.5'),
+    (dict(start=0.5, finish=0.5),           '`start`=0.5: expected less than `finish`=0.5'),
+    (dict(start=5, finish=3),               '`start`=5: expected less than `finish`=3'),
+    (dict(start=-0.1),                      '`start`=-0.1: expected a fraction of training between 0 and 1, or an int for an epoch'),
+    (dict(finish=1.5),                      '`finish`=1.5: expected a fraction'),
+    (dict(start=nan),                       '`start`=nan: expected a fraction'),
+    (dict(finish=nan),                      '`finish`=nan: expected a fraction'),
+    (dict(start=-1),                        '`start`=-1: expected an epoch, counted from 0'),
+    (dict(start='early'),                   "`start`='early': expected a fraction"),
+    (dict(start=None),                      '`start`=None: expected a fraction'),
+    (dict(initial_size=0),                  '`initial_size`=0: expected a positive int'),
+    (dict(initial_size=0.),                 '`initial_size`=0.0: expected a fraction between 0 and 1'),
+    (dict(initial_size=1.),                 '`initial_size`=1.0: expected a fraction between 0 and 1'),
+    (dict(initial_size=2.),                 '`initial_size`=2.0: expected a fraction between 0 and 1'),
+    (dict(initial_size=nan),                '`initial_size`=nan: expected a fraction'),
+    (dict(initial_size=-32),                '`initial_size`=-32: expected a positive int'),
+    (dict(initial_size='half'),             "`initial_size`='half': expected"),
+    (dict(initial_size=(32,)),              '`initial_size`=(32,): expected'),
+    (dict(initial_size=(32,32,32)),         '`initial_size`=(32, 32, 32): expected'),
+    (dict(initial_size=96, final_size=64),  '`initial_size`=96: expected a fraction between 0 and 1, or pixels below the final size [64, 64]'),
+    (dict(increase_by=0),                   '`increase_by`=0: expected an int above 0'),
+    (dict(increase_by=-4),                  '`increase_by`=-4: expected an int above 0'),
+    (dict(increase_by=4.5),                 '`increase_by`=4.5: expected an int above 0'),
+    (dict(increase_by=True),                '`increase_by`=True: expected an int above 0'),
+    (dict(increase_mode='step'),            "`increase_mode`='step': expected IncreaseMode.Batch ('batch') or IncreaseMode.Epoch ('epoch')"),
+    (dict(resize_mode='blurry'),            "`resize_mode`='blurry': expected one of nearest, nearest-exact, bilinear, bicubic, area"),
+    (dict(final_size=(64,)),                '`final_size`=(64,): expected a positive int or a pair'),
+    (dict(final_size=0),                    '`final_size`=0: expected a positive int'),
+    (dict(preallocate_bs=0),                '`preallocate_bs`=0: expected an int above 0'),
+    (dict(preallocate_bs=2.5),              '`preallocate_bs`=2.5: expected an int above 0'),
+    (dict(empty_cache=True),                '`empty_cache`=True: expected False in Batch mode'),
+]
+
+@pytest.mark.parametrize('kwargs,words', at_once, ids=lambda o: str(o)[:40])
+def test_at_construction(kwargs, words):
+    with pytest.raises(ValueError) as e: ProgressiveResize(**kwargs)
+    assert words in str(e.value)
+
+before_the_first_batch = [ # loaders, arguments, words
+    (lambda: make_dls(*aug_transforms()), dict(initial_size=64),                       '`initial_size`=64: expected a fraction between 0 and 1, or pixels below the final size [64, 64]'),
+    (lambda: make_dls(*aug_transforms()), dict(initial_size=(32,96)),                  '`initial_size`=(32, 96): expected'),
+    (lambda: make_dls(*aug_transforms()), dict(start=3, finish=0.5),                   '`start`=3: expected less than `finish`=0.5 (epoch 3 and 2 of 4)'),
+    (lambda: make_dls(*aug_transforms()), dict(resize_mode='area'),                    "`resize_mode`='area': expected one of bilinear, nearest, bicubic (the modes of `grid_sample`), or `add_resize=True`"),
+    (lambda: make_dls(*aug_transforms()), dict(resize_targ=True),                      '`resize_targ`=True: expected False'),
+    (lambda: make_dls(*aug_transforms(), item_tfms=SplitResize()), dict(),             '`resize_valid`=True: expected training and validation images of one size, but they measure [64, 64] and [48, 48]'),
+    (lambda: vector_dls(), dict(),                                                     'no image in the batch: expected a tensor (N, C, H, W)'),
+]
+
+class SplitResize(ItemTransform):
+    "Validation pictures of another size"
+    split_idx = 1
+    def encodes(self, o): return (PILImage.create(np.array(o[0])[:48,:48]),*o[1:])
+
+def vector_dls():
+    ds = torch.utils.data.TensorDataset(torch.rand(16,7), torch.arange(16)%2)
+    return DataLoaders(*(torch.utils.data.DataLoader(ds, batch_size=8) for _ in range(2)))
+
+@pytest.mark.parametrize('make,kwargs,words', before_the_first_batch, ids=lambda o: str(o)[:40])
+def test_before_the_first_batch(make, kwargs, words):
+    learn = learner(make(), ProgressiveResize(**kwargs))
+    with pytest.raises(ValueError) as e: learn.fit(4)
+    assert words in str(e.value)
+    assert learn.seen.train == []
+
+def test_other_modes_work_in_interpolate():
+    for mode in ('area','nearest-exact'):
+        learn = learner(torch_dls(), ProgressiveResize(increase_by=8, resize_mode=mode))
+        learn.fit(4)
+        assert learn.seen.train == due(32)
+
+def test_valid_of_another_size_is_fine_without_resize_valid():
+    learn = learner(make_dls(*aug_transforms(), item_tfms=SplitResize()), ProgressiveResize(increase_by=8, resize_valid=False))
+    learn.fit(4)
+    assert learn.seen.train == due(32)
+    assert set(learn.seen.valid) == {(48,48)}
+
+def test_plain_words_for_the_mode():
+    for mode in ('batch','epoch'): assert ProgressiveResize(increase_mode=mode).increase_mode == IncreaseMode(mode)
+
+surprises = [ # epochs, arguments, the size of the last batch, words
+    (2, dict(start=3, finish=4, increase_by=8),                        32, '`start`=3 and `finish`=4: in 2 epochs of 8 batches the training stays at the size [32, 32] and never reaches [64, 64]'),
+    (2, dict(start=1, finish=4, increase_by=8),                        40, 'the training ends with the size [40, 40] and never reaches [64, 64]'),
+    (1, dict(start=0.5, finish=1.0, increase_by=8),                    56, 'in 1 epoch of 8 batches the training ends with the size [56, 56]'),
+    (2, dict(start=1, finish=2, increase_by=8, increase_mode='epoch'), 32, 'the training stays at the size [32, 32]'),
+]
+
+@pytest.mark.parametrize('n,kwargs,last,words', surprises, ids=lambda o: str(o)[:40])
+def test_never_reaching_full_size_is_said(n, kwargs, last, words):
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs))
+    with pytest.warns(UserWarning) as w: learn.fit(n)
+    assert [words in str(o.message) for o in w].count(True) == 1
+    assert learn.seen.train[-1] == (last,last)
+
+def test_more_growths_than_batches():
+    "8 batches, 16 growths: sizes are skipped, full size still comes at finish, and it is said once"
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=2))
+    with pytest.warns(UserWarning) as w: learn.fit(1)
+    assert learn.seen.train == due(8, by=2) and learn.seen.train[6:] == [(64,64)]*2
+    said = [str(o.message) for o in w if 'growths' in str(o.message)]
+    assert len(said)==1 and '`increase_by`=2 makes 16 growths, but only 3 of them find a batch of their own' in said[0]
+
+def test_a_normal_training_warns_of_nothing():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        learn.fit(4)
+
+class FixedFeatures(nn.Module):
+    def __init__(self): super().__init__(); self.body,self.head = nn.Sequential(nn.Conv2d(3,4,8,8), nn.ReLU(), Flatten()),nn.Linear(4*8*8,2)
+    def forward(self, x): return self.head(self.body(x))
+
+class Patches(nn.Module):
+    "A ViT's first layers: patches of 16, and a position embedding of a fixed length"
+    def __init__(self): super().__init__(); self.patch,self.pos,self.head = nn.Conv2d(3,8,16,16),nn.Parameter(torch.zeros(1,16,8)),nn.Linear(8,2)
+    def forward(self, x): return self.head((self.patch(x).flatten(2).transpose(1,2) + self.pos).mean(1))
+
+def shrinking(): return nn.Sequential(*[l for _ in range(5) for l in (nn.Conv2d(3 if not _ else 4,4,3,2), nn.ReLU())], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
+
+@pytest.mark.parametrize('model,where', [(FixedFeatures,'head (Linear) raised RuntimeError'), (Patches,'Patches (Patches) raised RuntimeError'), (shrinking,'8 (Conv2d) raised RuntimeError')])
+def test_a_model_that_cannot_take_a_size(model, where):
+    model = model()
+    before = {k: v.clone() for k,v in model.state_dict().items()}
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(initial_size=32, increase_by=16), model=model)
+    with pytest.raises(ValueError) as e: learn.fit(4)
+    assert 'the model cannot take images of [32, 32], the smallest scheduled size that fails: '+where in str(e.value)
+    for help in ('Adaptive pooling', '`increase_by=16`', 'dynamic_img_size=True', 'larger `initial_size`'): assert help in str(e.value)
+    assert all(torch.equal(v, before[k]) for k,v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert learn.seen.train == []
+
+def test_the_smallest_failing_size_is_not_always_the_first():
+    class Odd(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x):
+            if x.shape[-1]==48: raise RuntimeError('not this one')
+            return self.m(x)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Odd())
+    with pytest.raises(ValueError, match=r'images of \[48, 48\].*Odd \(Odd\) raised RuntimeError: not this one'): learn.fit(4)
+
+def test_a_model_that_fails_at_full_size_fails_as_without_the_callback():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(1,2,3))
+    with pytest.raises(RuntimeError, match='expected input'): learn.fit(4)
+
+def test_dry_run_out_of_memory():
+    class Greedy(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x):
+            if len(x)==8 and x.shape[-1]==64: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB.')
+            return self.m(x)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Greedy())
+    with pytest.raises(torch.OutOfMemoryError) as e: learn.fit(4)
+    assert 'a batch of 8 images of [64, 64] does not fit into memory (CUDA out of memory)' in str(e.value)
+    assert 'smaller batch size' in str(e.value)
+
+def test_iterable_dataset_needs_final_size_and_loses_no_item():
+    class Stream(torch.utils.data.IterableDataset):
+        def __init__(self): self.given = []
+        def __iter__(self):
+            for i in range(64):
+                self.given.append(i)
+                yield torch.rand(3,64,64),i%2
+        def __len__(self): return 64
+    def dls(): return DataLoaders(*(torch.utils.data.DataLoader(Stream(), batch_size=8) for _ in range(2)))
+    d = dls()
+    learn = learner(d, ProgressiveResize(increase_by=8))
+    with pytest.raises(ValueError, match='`final_size`=None: expected'): learn.fit(4)
+    assert d.train.dataset.given == []
+    learn = learner(d, ProgressiveResize(increase_by=8, final_size=64))
+    learn.fit(4)
+    assert learn.seen.train == due(32)
+    assert d.train.dataset.given == list(range(64))*4

@@ -1,0 +1,68 @@
+"The schedule on ten thousand random arguments"
+import math
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from fastresize.schedule import IncreaseMode, SizeSchedule, size_schedule
+
+many = settings(max_examples=10_000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+fraction = st.floats(0, 1)
+side = st.integers(2, 600)
+
+@st.composite
+def arguments(draw):
+    final = draw(st.one_of(side, st.tuples(side, side)))
+    hw = (final,final) if isinstance(final, int) else final
+    start,finish = sorted([draw(fraction), draw(fraction)])
+    return dict(final_size=final, n_epoch=draw(st.integers(1,200)), start=start, finish=finish, increase_by=draw(st.integers(1,200)),
+                initial_size=draw(st.one_of(st.floats(0.01,0.99), st.integers(1,min(hw)))), increase_mode=draw(st.sampled_from(['batch','epoch'])),
+                multiple_of=draw(st.sampled_from([1,1,2,16,32])))
+
+@many
+@given(arguments(), st.integers(1,50))
+def test_schedule(args, per_epoch):
+    try: s = size_schedule(**args)
+    except ValueError as e:
+        assert '`' in str(e) and 'expected' in str(e)
+        return
+    final = (args['final_size'],)*2 if isinstance(args['final_size'], int) else args['final_size']
+    n,m = args['n_epoch'],args['multiple_of']
+    assert s.final == final and s.size_at(1) == final                                # ends at exactly final
+    assert s.size_at(0) == s.initial or s.pcts[0]<1e-8                               # starts at initial
+    for a,b in zip(s.sizes, s.sizes[1:]): assert a[0]<=b[0] and a[1]<=b[1]           # never shrinks
+    for h,w in s.sizes: assert 0<h<=final[0] and 0<w<=final[1]                       # within bounds
+    for h,w in s.sizes[:-1]: assert all(x%m==0 or x==f for x,f in zip((h,w),final))  # multiples before the last
+    if not s.pcts: return
+    finish = args['finish']*n
+    if args['increase_mode']=='batch':
+        assert math.isclose(s.pcts[-1], args['finish'], abs_tol=1e-9) and s.pcts[0]>=args['start']-1e-9
+        gaps = [b-a for a,b in zip(s.pcts, s.pcts[1:])]
+        assert all(math.isclose(g, gaps[0], abs_tol=1e-9) for g in gaps)
+    else:
+        epochs = [p*n for p in s.pcts]
+        assert all(math.isclose(e, round(e), abs_tol=1e-6) for e in epochs)
+        assert round(epochs[-1]) == math.floor(finish+1e-9)
+        assert len({round(b-a) for a,b in zip(epochs, epochs[1:])}) <= 1             # a whole number of epochs apart
+    N = n*per_epoch
+    for pct,size in s.steps:                                                         # growth at the promised batch, not before
+        i = math.ceil((pct-1e-9)*N)
+        assert s.size_at(i/N) >= size
+        if i>0 and pct>(i-1)/N + 2e-9: assert s.size_at((i-1)/N) < size or size==s.size_at((i-1)/N) and s.sizes.count(size)>1
+
+anything = st.one_of(st.none(), st.booleans(), st.integers(-5,700), st.floats(), st.text(max_size=5), st.tuples(st.integers(-1,300), st.integers(-1,300)), st.lists(st.integers(0,9), max_size=3))
+
+@many
+@given(st.fixed_dictionaries(dict(final_size=st.one_of(side, anything), n_epoch=st.one_of(st.integers(1,50), anything)),
+                             optional=dict(initial_size=anything, start=anything, finish=anything, increase_by=anything, increase_mode=anything, multiple_of=anything)))
+def test_anything_gives_a_schedule_or_a_value_error(args):
+    try: s = size_schedule(**args)
+    except ValueError as e: assert '`' in str(e)
+    else:
+        assert isinstance(s, SizeSchedule)
+        assert s.describe(args['n_epoch']) and s._repr_markdown_() and 0<s.cost<=1
+
+@settings(max_examples=2000, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from(['initial_size','start','finish','increase_by','increase_mode','resize_mode','final_size','preallocate_bs']), anything, max_size=4))
+def test_the_callback_too(kwargs):
+    from fastresize import ProgressiveResize
+    try: ProgressiveResize(**kwargs)
+    except ValueError as e: assert '`' in str(e)

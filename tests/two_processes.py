@@ -1,0 +1,52 @@
+"Run by `test_distributed.py`, once per rank: a fit under fastai's `distrib_ctx`, on the CPU over gloo"
+import json, os
+from util import *
+import torch.distributed as dist
+from fastai.distributed import *
+from fastai.distributed import DistributedDL
+
+def _broadcast(self, t, rank):
+    "fastai's own, without its `.cuda()`"
+    t = torch.LongTensor(t)
+    dist.broadcast(t, rank)
+    return t.tolist()
+DistributedDL._broadcast = _broadcast
+
+calls = []
+def counted(f, name):
+    def _f(*args, **kwargs):
+        calls.append(name)
+        return f(*args, **kwargs)
+    return _f
+for name in ('all_reduce','broadcast','all_gather','all_gather_into_tensor','barrier','reduce','scatter','gather'): setattr(dist, name, counted(getattr(dist, name), name))
+
+class DryCalls(Callback):
+    "Collective calls of `ProgressiveResize.before_fit`, and those that DDP's reducer makes"
+    order = ProgressiveResize.order-1
+    def before_fit(self): self.before,self.work = len(calls),reductions()
+class DryCallsEnd(Callback):
+    order = ProgressiveResize.order+1
+    def before_fit(self): out['dry_calls'],out['reductions'] = calls[self.dry_calls.before:],reductions()-self.dry_calls.work
+
+out = {}
+def reductions():
+    "Gradient buckets that this rank has handed to DDP's reducer"
+    return len(out.setdefault('hook', []))
+
+class Hook(Callback):
+    order = 11.5 # after the model is wrapped
+    def before_fit(self):
+        def hook(state, bucket):
+            out['hook'].append(1)
+            fut = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+            return fut.then(lambda f: f.value()[0]/dist.get_world_size())
+        self.learn.model.register_comm_hook(None, hook)
+out['hook'] = []
+
+set_seed(1)
+learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), Hook(), DryCalls(), DryCallsEnd())
+with learn.distrib_ctx(sync_bn=False):
+    learn.fit(4)
+rank = int(os.environ['RANK'])
+out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=[p.flatten().tolist() for p in learn.model.parameters()])
+with open(f'rank{rank}.json', 'w') as f: json.dump(out, f)
