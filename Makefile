@@ -17,7 +17,7 @@ demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results
 	fastresize-bench --data demo --size 96 --epochs 4 --bs 32 --increase-by 8 --workers 2 --out demo
 
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
-	nbdev-test
+	OMP_NUM_THREADS=1 nbdev-test
 	python -m pytest
 
 export-check: .venv/done  ## The modules are what the notebooks say

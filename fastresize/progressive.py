@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #5f96bc9b
+# %% ../nbs/04_progressive.ipynb #e8d445ee
 import math, sys
 from contextlib import nullcontext
 from warnings import warn
@@ -18,8 +18,8 @@ from fastai.learner import Learner
 from fastcore.basics import patch, store_attr
 
 from .dry_run import dry_run, one_item, size_of, try_sizes
-from .resize import _modes, resize_batch
-from .schedule import IncreaseMode, _as_epoch, _expect, _is_int, as_size, initial_for, size_schedule
+from .resize import _methods, _modes, resize_batch
+from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _is_int, as_size, initial_for, size_schedule
 from .steer import SizedDL, Steer, check_points, unwrap
 
 # %% ../nbs/04_progressive.ipynb #d58faf29
@@ -29,8 +29,9 @@ def _in_fit(learn):
     while f and f.f_code.co_name!='_with_events': f = f.f_back
     return f is not None and f.f_locals['event_type']=='fit' and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #c4a0249a
+# %% ../nbs/04_progressive.ipynb #3b89e7ec
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
+_schedule_args = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
 
 class ProgressiveResize(Callback):
     "Train on images that grow from `initial_size` to full size between `start` and `finish`"
@@ -50,9 +51,12 @@ class ProgressiveResize(Callback):
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
         empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
         verbose:bool=True, # Print the schedule when a training begins
+        method:str='interpolate', # How images are made small: interpolate, crop or lowpass; the last two always with an extra resize
+        multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
+        schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
     ):
-        store_attr()
-        self.schedule,self.current_size,self._on = None,None,False
+        store_attr(but='schedule')
+        self.schedule,self._given,self.current_size,self._on = schedule,schedule,None,False
         mode = IncreaseMode(increase_mode)
         ends = [_as_epoch(v, 1, k) for k,v in dict(start=start, finish=finish).items()]
         if _is_int(start)==_is_int(finish): _expect(ends[0]<ends[1], 'start', start, f'less than `finish`={finish!r}')
@@ -60,6 +64,9 @@ class ProgressiveResize(Callback):
         initial_for(initial_size, (10**9,10**9) if final_size is None else as_size(final_size))
         _expect(_is_int(increase_by) and increase_by>0, 'increase_by', increase_by, 'an int above 0, in pixels')
         _expect(resize_mode in _modes, 'resize_mode', resize_mode, f'one of {", ".join(_modes)}')
+        _expect(_is_int(multiple_of) and multiple_of>0, 'multiple_of', multiple_of, 'an int above 0, in pixels')
+        _expect(method in _methods, 'method', method, f'one of {", ".join(_methods)}')
+        _expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         _expect(preallocate_bs is None or _is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None for the training batch size')
         _expect(not empty_cache or mode==IncreaseMode.Epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
 
@@ -69,12 +76,12 @@ class ProgressiveResize(Callback):
         self._on = not hasattr(self.learn, 'lr_finder')
         if not self._on: return
         item = self._measure()
-        self.schedule = size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in ('initial_size','start','finish','increase_by','increase_mode')})
+        self.schedule = self._given or size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in _schedule_args})
         self.current_size = self.schedule.initial
         self._choose(item)
         self._check_end()
         if item is not None: self._prove(item)
-        if self.verbose and not rank_distrib(): print(self.schedule.describe(self.n_epoch))
+        if self.verbose and not rank_distrib(): print(self.schedule.describe(self.n_epoch) + self._extra_words())
 
     def before_train(self):
         if not self._on: return
@@ -84,34 +91,40 @@ class ProgressiveResize(Callback):
         self._wrap(lambda: self.schedule.size_at(self.pct_train), self._measured[0])
 
     def before_validate(self):
-        if not self._on or self.learn.lock.locked() or not (self.resize_valid or self.final_size): return
+        if not self._on or self.learn.lock.locked() or not (self.resize_valid or self._asked()): return
         size = self.current_size if self.resize_valid else self.schedule.final
         self._wrap(lambda: size, self._measured[1])
 
-# %% ../nbs/04_progressive.ipynb #52c2f17e
+# %% ../nbs/04_progressive.ipynb #b31e4543
+@patch
+def _asked(self:ProgressiveResize):
+    "The final size that the user asks for, or None"
+    return self._given.final if self._given else None if self.final_size is None else as_size(self.final_size, 'final_size')
+
 @patch
 def _measure(self:ProgressiveResize):
     "Find the size of training and validation batches, and the size to grow to; return a batch of one item"
     items = [one_item(dl) for dl in self.dls.loaders[:2]]
     self._measured = [size_of(b, getattr(self.dls, 'n_inp', None)) for b in items]
     train,valid = (*self._measured, None)[:2]
+    given = self._asked()
     if items[0] is not None and train is None: raise ValueError('no image in the batch: expected a tensor (N, C, H, W) of floats or bytes among its inputs')
-    if train is None and self.final_size is None:
+    if train is None and given is None:
         raise ValueError('`final_size`=None: expected (height, width) in pixels, because this loader has no item that could be measured without using it up')
-    if self.resize_valid and self.final_size is None and valid not in (None,train):
+    if self.resize_valid and given is None and valid not in (None,train):
         raise ValueError(f'`resize_valid`=True: expected training and validation images of one size, but they measure {list(train)} and {list(valid)}; '
                          'give `final_size`, or `resize_valid=False`')
-    self._full = train if self.final_size is None else as_size(self.final_size, 'final_size')
+    self._full = train if given is None else given
     if train and any(f>t for f,t in zip(self._full, train)):
-        warn(f'`final_size`={self.final_size!r} is larger than the images that the loaders give, {list(train)}: they will be enlarged')
+        warn(f'`final_size`={list(given)} is larger than the images that the loaders give, {list(train)}: they will be enlarged')
     return items[0]
 
-# %% ../nbs/04_progressive.ipynb #f6a5c87b
+# %% ../nbs/04_progressive.ipynb #2d5a2182
 @patch
 def _steers(self:ProgressiveResize, dl):
     "Whether the transforms of `dl` can be steered; raise or warn if they should be and cannot"
     steer = Steer(dl)
-    if self.add_resize or not steer: return False
+    if self.add_resize or self.method!='interpolate' or not steer: return False
     size = self.schedule.initial
     with steer.at(size, self._mode(size)): b = one_item(dl)
     check_points(steer.tfms, b)
@@ -123,25 +136,31 @@ def _steers(self:ProgressiveResize, dl):
 @patch
 def _mode(self:ProgressiveResize, size): return None if size==self.schedule.final else self.resize_mode
 
-# %% ../nbs/04_progressive.ipynb #9cf6c37e
+# %% ../nbs/04_progressive.ipynb #6e5b0fc8
 @patch
 def _choose(self:ProgressiveResize, item):
     "Decide for each loader whether it is steered, and check the arguments that depend on it"
-    if Steer(self.dls.train) and not self.add_resize:
+    if Steer(self.dls.train) and not self.add_resize and self.method=='interpolate':
         _expect(self.resize_mode in _grid_modes, 'resize_mode', self.resize_mode, f'one of {", ".join(_grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
     self._steered = {id(unwrap(dl)): self._steers(dl) for dl in self.dls.loaders[:2]}
     if self.resize_targ and self._steered[id(unwrap(self.dls.train))]:
         raise ValueError('`resize_targ`=True: expected False, because the transforms that are steered resize masks, points and boxes themselves; '
                          'with `add_resize=True` it resizes targets')
 
-# %% ../nbs/04_progressive.ipynb #41d90a5b
+# %% ../nbs/04_progressive.ipynb #daf5d5be
 @patch
 def _extra(self:ProgressiveResize, b, size):
     "Resize batch `b` on the device that the model is on"
     b = self.learn._set_device(b)
     n = getattr(self.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)
-    x,y = resize_batch(b[:n], b[n:], size, mode=self.resize_mode, resize_targ=self.resize_targ)
+    x,y = resize_batch(b[:n], b[n:], size, method=self.method, mode=self.resize_mode, resize_targ=self.resize_targ)
     return x+y
+
+@patch
+def _extra_words(self:ProgressiveResize):
+    "What the summary says where an extra resize follows transforms that could have been steered"
+    if self._steered[id(unwrap(self.dls.train))] or not Steer(self.dls.train): return ''
+    return f' Each batch gets an extra resize ({self.method}) after its transforms.'
 
 @patch
 def _wrap(self:ProgressiveResize, size, measured):

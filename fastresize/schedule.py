@@ -195,6 +195,33 @@ def _repr_markdown_(self:SizeSchedule):
     rows = [f'| {p:.1%} | {h} × {w} | {_area((h,w))/_area(self.final):.0%} |' for p,(h,w) in zip((0.,*self.pcts), self.sizes)]
     return '\n'.join(['| from | size (h × w, px) | pixels, of full size |', '|---:|---:|---:|', *rows])
 
+# %% ../nbs/00_schedule.ipynb #2a72345e
+@patch(cls_method=True)
+def from_fractions(cls:SizeSchedule,
+    initial_scale:float=0.5, # Initial size as a fraction of the final one
+    delay_fraction:float=0.5, # Fraction of training before the growing begins
+    finetune_fraction:float=0.2, # Fraction of training at full size, at the end
+    size_increment:int=4, # Widths are multiples of this many pixels
+    final_size:int|tuple=(224,224), # Final `(height, width)` in pixels
+) -> SizeSchedule:
+    "The schedule of Composer's `ProgressiveResizing`. Raises `ValueError` for arguments that make none"
+    h,w = final = as_size(final_size, 'final_size')
+    for k,v in dict(initial_scale=initial_scale, delay_fraction=delay_fraction, finetune_fraction=finetune_fraction).items():
+        _expect(_is_real(v) and 0<=v<=1, k, v, 'a fraction between 0 and 1')
+    _expect(_is_int(size_increment) and size_increment>0, 'size_increment', size_increment, 'an int above 0')
+    ramp = 1-finetune_fraction-delay_fraction
+    _expect(ramp>-_eps, 'delay_fraction', delay_fraction, f'at most 1 - `finetune_fraction`={finetune_fraction!r}')
+    def size(k): return final if k*size_increment>=w else (max(1, int(h*k*size_increment/w + _eps)), k*size_increment)
+    def pct(k):
+        "When `round(w*scale/size_increment)` becomes `k`: at a half, but after it where the half rounds down, to even"
+        scale = (k-0.5)*size_increment/w
+        return delay_fraction + ramp*(scale-initial_scale)/(1-initial_scale) + 2*_eps*(k%2)
+    first,last = max(1, round(w*initial_scale/size_increment)),round(w/size_increment)
+    steps = [(pct(k),size(k)) for k in range(first+1, last+1)]
+    if not steps or steps[-1][1]!=final: steps.append((1.-finetune_fraction,final))
+    if size(first)==final: return cls((final,))
+    return cls((size(first), *(s for _,s in steps)), tuple(p for p,_ in steps))
+
 # %% ../nbs/00_schedule.ipynb #b77b8bb9
 @patch
 def plot(self:SizeSchedule,

@@ -1,5 +1,7 @@
 import pytest, torch
 
+torch.set_num_threads(1)  # the models are tiny; threads that wait for each other would cost more than they save
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
     for item in items:

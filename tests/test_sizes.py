@@ -117,7 +117,7 @@ def test_final_size_wins_and_is_put_back(make):
 
 def test_final_size_larger_than_the_images_warns():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(final_size=96, increase_by=16))
-    with pytest.warns(UserWarning, match=r'`final_size`=96 is larger than the images that the loaders give, \[64, 64\]'): learn.fit(4)
+    with pytest.warns(UserWarning, match=r'`final_size`=\[96, 96\] is larger than the images that the loaders give, \[64, 64\]'): learn.fit(4)
     assert learn.seen.train == due(32, final=96, initial=48, by=16)
 
 def test_rectangles():
