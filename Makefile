@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	touch $@
 
 demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results.json and demo/speed.png
-	fastresize-bench --data demo --size 96 --epochs 4 --bs 32 --increase-by 8 --workers 2 --out demo
+	fastresize-bench --data demo --size 112 --epochs 4 --bs 16 --increase-by 8 --out demo
 
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
 	OMP_NUM_THREADS=1 nbdev-test
@@ -33,6 +33,7 @@ clean-check: .venv/done  ## The notebooks hold no metadata that changes by itsel
 build/readme/README.md: nbs/index.ipynb .venv/done
 	rm -rf build/readme && mkdir -p build/readme
 	jupyter nbconvert --log-level ERROR --to markdown --output-dir build/readme --output README --NbConvertApp.output_files_dir=nbs/images $<
+	sed -E 's#\]\(([a-z0-9_.]+\.ipynb)\)#](nbs/\1)#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
 
 readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
 	diff README.md $< || { echo 'README.md is stale: run `make readme`'; exit 1; }
@@ -41,7 +42,7 @@ readme: build/readme/README.md  ## Make README.md from nbs/index.ipynb
 	cp -r build/readme/. .
 
 notebooks: .venv/done  ## Run every notebook and keep its outputs
-	jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/*.ipynb
+	PYTHONWARNINGS=ignore jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/*.ipynb
 	nbdev-clean
 
 build: .venv/done  ## Wheel and sdist

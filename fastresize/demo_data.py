@@ -39,11 +39,11 @@ def draw(
     img = np.where(inside[...,None], shape, img) + rng.normal(0, 6, (size,size,1))
     return img.clip(0,255).astype(np.uint8)
 
-# %% ../nbs/08_demo_data.ipynb #4ee54312
+# %% ../nbs/08_demo_data.ipynb #1aba81ae
 def demo_data(
     path:Path|str=None, # Folder to draw into; by default one in fastai's data folder
-    n_train:int=240, # Training pictures per class
-    n_valid:int=60, # Validation pictures per class
+    n_train:int=160, # Training pictures per class
+    n_valid:int=40, # Validation pictures per class
     size:int=160, # Height and width of every picture in pixels
     seed:int=42, # The same seed draws the same pictures
 ) -> Path: # Folder with `train` and `val` in it
