@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	touch $@
 
 demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results.json and demo/speed.png
-	fastresize-bench --data demo --size 112 --epochs 4 --bs 16 --increase-by 8 --out demo
+	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --out demo
 
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
 	OMP_NUM_THREADS=1 nbdev-test
