@@ -29,7 +29,7 @@ def _in_fit(learn):
     while f and f.f_code.co_name!='_with_events': f = f.f_back
     return f is not None and f.f_locals['event_type']=='fit' and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #3b89e7ec
+# %% ../nbs/04_progressive.ipynb #6f463e51
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 _schedule_args = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
 
@@ -73,7 +73,7 @@ class ProgressiveResize(Callback):
     def before_fit(self):
         "Measure, plan, check, and allocate"
         if not _in_fit(self.learn): return
-        self._on = not hasattr(self.learn, 'lr_finder')
+        self._on = self.n_epoch>0 and not hasattr(self.learn, 'lr_finder')
         if not self._on: return
         item = self._measure()
         self.schedule = self._given or size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in _schedule_args})

@@ -76,3 +76,8 @@ def test_printed_once_on_rank_0_also_under_no_logging(learn, capsys, monkeypatch
     monkeypatch.setenv('RANK', '1')
     learn.fit(1)
     assert capsys.readouterr().out == ''
+
+def test_no_epochs_are_no_error(learn, capsys):
+    "`fine_tune(4, freeze_epochs=0)` fits for 0 epochs first"
+    learn.fit(0)
+    assert learn.seen.train == [] and capsys.readouterr().out == '' and learn.dry_runs == []
