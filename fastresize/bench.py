@@ -117,7 +117,7 @@ def compare(
     versions = {p: version(p) for p in ('fastresize','fastai','torch','torchvision')}
     return dict(runs=runs, device=device_name(), versions={**versions, 'python': platform.python_version()}, args=dict(data=str(path), modes=list(modes), **kwargs))
 
-# %% ../nbs/09_bench.ipynb #c27d3db8
+# %% ../nbs/09_bench.ipynb #ba84a525
 def table(results:dict) -> pd.DataFrame:
     "One row a mode"
     rows = [dict(mode=r['mode'], epochs=r['epochs'], seconds=f'{r["seconds"]:.1f}', speedup='' if r['speedup'] is None else f'{r["speedup"]:.2f}x',
@@ -137,7 +137,7 @@ def plot(results:dict):
     for r,c,style in zip(runs, colors, ('-','--',':')*len(runs)):
         lines.plot(*zip(*r['curve']), style, marker='o', color=c, label=r['mode'])
     lines.set(xlabel='training time (s)', ylabel='validation accuracy', ylim=(0,1.02), xlim=(0,None))
-    lines.legend()
+    lines.legend(loc='lower right')
     return fig
 
 # %% ../nbs/09_bench.ipynb #c2eef09b
