@@ -215,8 +215,9 @@ def _prove(self:ProgressiveResize, item):
     if self.preallocate or compiled: dry_run(self.learn, item, self.preallocate_bs or bs(self.dls.train))
     if compiled: dry_run(self.learn, item, bs(self.dls.valid), train=False)
 
-# %% ../nbs/04_progressive.ipynb #59eec8a0
+# %% ../nbs/04_progressive.ipynb #bb2cfadc
 @patch
 def export(self:Learner, fname='export.pkl', **kwargs):
-    "Export the content of `self` without the items, the optimizer state and `ProgressiveResize`, for inference"
-    with self.removed_cbs(self._grab_cbs(ProgressiveResize)): return self._orig_export(fname, **kwargs)
+    "Export the content of `self` without the items, the optimizer state and this package's callbacks, for inference"
+    ours = [cb for cb in self.cbs if isinstance(cb, ProgressiveResize) or type(cb).__module__.startswith('fastresize.')]
+    with self.removed_cbs(ours): return self._orig_export(fname, **kwargs)

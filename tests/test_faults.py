@@ -97,7 +97,7 @@ def test_transforms_are_the_users_between_batches():
 def test_export_leaves_the_callback_out(tmp_path):
     "The file loads and predicts where there is no fastresize"
     learn = Learner(make_dls(*aug_transforms(), item_tfms=Resize(64)), nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2)), loss_func=CrossEntropyLossFlat(),
-                    cbs=ProgressiveResize(increase_by=8), path=tmp_path)
+                    cbs=[ProgressiveResize(increase_by=8),ThroughputMonitor()], path=tmp_path)
     learn.dls.train.dataset.tls[0].tfms.fs.clear(); learn.dls.valid.dataset.tls[0].tfms.fs.clear() # the test's own picture function
     learn.export('m.pkl')
     assert isinstance(learn.progressive_resize, ProgressiveResize) and learn.progressive_resize.learn is learn
@@ -114,7 +114,7 @@ def test_export_leaves_the_callback_out(tmp_path):
         """
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)], capture_output=True, text=True)
     assert r.returncode==0, r.stderr[-1500:]
-    assert 'ProgressiveResize' not in r.stdout and 'torch.Size([2])' in r.stdout
+    assert 'ProgressiveResize' not in r.stdout and 'ThroughputMonitor' not in r.stdout and 'torch.Size([2])' in r.stdout
 
 @pytest.mark.parametrize('how', [deepcopy, lambda cb: pickle.loads(pickle.dumps(cb))])
 @pytest.mark.parametrize('used', [False,True])
