@@ -22,7 +22,7 @@ from .demo_data import demo_data
 from .dry_run import dry_run, one_item
 from .progressive import ProgressiveResize
 
-# %% ../nbs/09_bench.ipynb #54048940
+# %% ../nbs/09_bench.ipynb #8b424768
 class BenchError(Exception):
     "A mistake in the arguments of `fastresize-bench`, in one line"
 
@@ -38,6 +38,8 @@ def find_data(
     path = Path(data).expanduser()
     missing = [p for p in ('train','val') if not (path/p).is_dir()]
     if missing: raise BenchError(f'--data {data}: expected `imagenette`, `demo`, or a folder with `train` and `val` in it; found no {" and no ".join(missing)}')
+    empty = [p for p in ('train','val') if not get_image_files(path/p)]
+    if empty: raise BenchError(f'--data {data}: expected pictures in `train/<class>` and `val/<class>`; found none in {" and ".join(empty)}')
     return path
 
 # %% ../nbs/09_bench.ipynb #963e43f1
@@ -59,7 +61,7 @@ def get_learner(dls, arch:str='xresnet18', **kwargs) -> Learner:
     if not callable(getattr(models, arch, None)): raise BenchError(f'--arch {arch}: expected a model of fastai or torchvision, such as xresnet18, xresnext50 or resnet18')
     return vision_learner(dls, getattr(models, arch), pretrained=False, metrics=accuracy, **kwargs)
 
-# %% ../nbs/09_bench.ipynb #26cadbda
+# %% ../nbs/09_bench.ipynb #033d1bf4
 class _Curve(Callback):
     "Seconds since the start and accuracy, after every epoch"
     order = 70 # after the recorder
@@ -85,7 +87,7 @@ def train(
     curve = _Curve()
     learn = get_learner(get_dls(path, size, bs, workers), arch, cbs=[curve])
     learn.model.to(learn.dls.device)
-    dry_run(learn, one_item(learn.dls.train), bs)  # the first step of a process is slow, whoever makes it
+    dry_run(learn, one_item(learn.dls.train), min(bs, len(learn.dls.train_ds)))  # the first step of a process is slow, whoever makes it
     cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, increase_mode=mode)]
     start = time.perf_counter()
     learn.fit_one_cycle(epochs, lr, cbs=cbs)
@@ -140,7 +142,7 @@ def plot(results:dict):
     lines.legend(loc='lower right')
     return fig
 
-# %% ../nbs/09_bench.ipynb #c2eef09b
+# %% ../nbs/09_bench.ipynb #f31e255a
 @call_parse
 def main(
     data:str='demo', # `demo`, `imagenette`, or a folder with `train` and `val` in it
@@ -162,14 +164,15 @@ def main(
             if m not in _modes: raise BenchError(f'--modes {modes}: expected a list of {", ".join(_modes)}; found {m}')
         try: ProgressiveResize(increase_by=increase_by)
         except ValueError as e: raise BenchError(f'--increase-by {increase_by}: {e}') from e
-        for k,v in dict(size=size, epochs=epochs, bs=bs).items():
-            if v<1: raise BenchError(f'--{k} {v}: expected a number above 0')
+        for k,v in dict(size=size, epochs=epochs, bs=bs, lr=lr, workers=1 if workers is None else workers+1).items():
+            if not v>0: raise BenchError(f'--{k} {workers if k=="workers" else v}: expected a number {"of 0 or more" if k=="workers" else "above 0"}')
+        out = Path(out)
+        try: out.mkdir(parents=True, exist_ok=True)
+        except OSError as e: raise BenchError(f'--out {out}: expected a folder to write into ({type(e).__name__})') from e
         results = compare(find_data(data, size), names, arch=arch, size=size, epochs=epochs, bs=bs, increase_by=increase_by, lr=lr, seed=seed, workers=workers)
     except BenchError as e:
         print(f'fastresize-bench: {e}', file=sys.stderr)
         sys.exit(2)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     (out/'results.json').write_text(json.dumps(results, indent=1)+'\n')
     plot(results).savefig(out/'speed.png', dpi=150)
     print(f'\n{table(results)}\n\n{size} px, {arch}, {results["device"]}\nwrote {out/"results.json"} and {out/"speed.png"}')

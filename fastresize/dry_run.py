@@ -146,26 +146,33 @@ class _Inside:
         for h in self.hooks: h.remove()
     def __str__(self): return f'{self.names[self.stack[-1]]} ({type(self.stack[-1]).__name__})' if self.stack else 'the model'
 
-# %% ../nbs/03_dry_run.ipynb #d05e51f2
+# %% ../nbs/03_dry_run.ipynb #54b57917
 def try_sizes(
     learn, # A `Learner` with its model in place
     b, # A batch on any device, for instance from `one_item`
     sizes:tuple, # `(height, width)` of every size in pixels
+    loss:bool=False, # Try the loss too, with targets that keep their size
 ):
-    "Run two images of every size through the uncompiled model, leaving no trace. Raises `ValueError` if it takes full size but not every other"
+    "Run two images of every size through the uncompiled model, leaving no trace. Raises `ValueError` if full size works but not every other"
     model = _eager(learn.model)
     inside = _Inside(model)
     try:
         with no_trace(model), torch.no_grad():
             _set_mode(model, True)
-            xb,_ = _inputs(learn, b, 2)
+            xb,yb = _inputs(learn, b, 2)
             for size in (sizes[-1], *sizes[:-1]):          # what fails at full size has nothing to do with resizing
                 try:
-                    with _precision(learn): model(*resize_batch(xb, size=size)[0])
+                    with _precision(learn): pred = to_float(model(*resize_batch(xb, size=size)[0]))
                 except torch.OutOfMemoryError: raise
                 except Exception as e:
                     if size==sizes[-1]: raise
                     raise ValueError(f'the model cannot take images of {list(size)}, the smallest scheduled size that fails: {inside} raised {type(e).__name__}: '
                                      f'{str(e).splitlines()[0] if str(e) else ""}. Adaptive pooling before the last linear layer, sizes that a patch or stride divides '
                                      "(`increase_by=16`), timm's `dynamic_img_size=True`, or a larger `initial_size` help") from e
+                if not (loss and len(yb)): continue
+                try: learn.loss_func(pred, *yb)
+                except Exception as e:
+                    if size==sizes[-1]: raise
+                    raise ValueError(f'`resize_targ`=False: the targets keep their size, and with images of {list(size)} the loss raised {type(e).__name__}; '
+                                     'expected True for targets that lie over pixels, such as masks') from e
     finally: inside.close()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #e8d445ee
+# %% ../nbs/04_progressive.ipynb #2c9b0b25
 import math, sys
 from contextlib import nullcontext
 from warnings import warn
@@ -15,6 +15,7 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import rank_distrib
 from fastai.learner import Learner
+from fastai.vision.core import TensorPoint
 from fastcore.basics import patch, store_attr
 
 from .dry_run import dry_run, one_item, size_of, try_sizes
@@ -29,12 +30,16 @@ def _in_fit(learn):
     while f and f.f_code.co_name!='_with_events': f = f.f_back
     return f is not None and f.f_locals['event_type']=='fit' and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #6f463e51
+# %% ../nbs/04_progressive.ipynb #001f8d17
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 _schedule_args = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
 
 class ProgressiveResize(Callback):
-    "Train on images that grow from `initial_size` to full size between `start` and `finish`"
+    """Train on images that grow from `initial_size` to full size between `start` and `finish`
+
+    Arguments that cannot work raise `ValueError`, at construction where they can be known there, else before the first batch.
+    While it is attached, `learn.progressive_resize.schedule` is the schedule of the running or last fit, and `current_size` the
+    `(height, width)` of the batch in hand."""
     order = MixedPrecision.order+2 # when precision and processes are set up, before the recorder and the progress bar
     def __init__(self,
         initial_size:float|int|tuple=0.5, # Size to begin with: a float is a fraction of the final size, an int or `(height, width)` is pixels
@@ -67,6 +72,7 @@ class ProgressiveResize(Callback):
         _expect(_is_int(multiple_of) and multiple_of>0, 'multiple_of', multiple_of, 'an int above 0, in pixels')
         _expect(method in _methods, 'method', method, f'one of {", ".join(_methods)}')
         _expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
+        _expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
         _expect(preallocate_bs is None or _is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None for the training batch size')
         _expect(not empty_cache or mode==IncreaseMode.Epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
 
@@ -74,7 +80,12 @@ class ProgressiveResize(Callback):
         "Measure, plan, check, and allocate"
         if not _in_fit(self.learn): return
         self._on = self.n_epoch>0 and not hasattr(self.learn, 'lr_finder')
+        if self._on and not len(self.dls.train):
+            warn('the training loader gives no batches: is its batch size larger than the dataset?')
+            self._on = False
         if not self._on: return
+        others = [cb for cb in self.learn.cbs if isinstance(cb, ProgressiveResize)]
+        if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         item = self._measure()
         self.schedule = self._given or size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in _schedule_args})
         self.current_size = self.schedule.initial
@@ -119,15 +130,18 @@ def _measure(self:ProgressiveResize):
         warn(f'`final_size`={list(given)} is larger than the images that the loaders give, {list(train)}: they will be enlarged')
     return items[0]
 
-# %% ../nbs/04_progressive.ipynb #2d5a2182
+# %% ../nbs/04_progressive.ipynb #17e5340d
 @patch
 def _steers(self:ProgressiveResize, dl):
     "Whether the transforms of `dl` can be steered; raise or warn if they should be and cannot"
     steer = Steer(dl)
     if self.add_resize or self.method!='interpolate' or not steer: return False
     size = self.schedule.initial
-    with steer.at(size, self._mode(size)): b = one_item(dl)
-    check_points(steer.tfms, b)
+    check_points(steer.tfms, one_item(dl))
+    try:
+        with steer.at(size, self._mode(size)): b = one_item(dl)
+    except Exception as e:
+        raise ValueError(f'`initial_size`={self.initial_size!r}: `batch_tfms` cannot make images of {list(size)} ({type(e).__name__}: {e}); expected a larger size') from e
     got = size_of(b, getattr(self.dls, 'n_inp', None))
     if got in (None,size): return True
     warn(f'`batch_tfms` give {list(got)} where {list(size)} was asked for, so each batch is resized once more')
@@ -136,13 +150,16 @@ def _steers(self:ProgressiveResize, dl):
 @patch
 def _mode(self:ProgressiveResize, size): return None if size==self.schedule.final else self.resize_mode
 
-# %% ../nbs/04_progressive.ipynb #6e5b0fc8
+# %% ../nbs/04_progressive.ipynb #531ac80a
 @patch
 def _choose(self:ProgressiveResize, item):
     "Decide for each loader whether it is steered, and check the arguments that depend on it"
     if Steer(self.dls.train) and not self.add_resize and self.method=='interpolate':
         _expect(self.resize_mode in _grid_modes, 'resize_mode', self.resize_mode, f'one of {", ".join(_grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
     self._steered = {id(unwrap(dl)): self._steers(dl) for dl in self.dls.loaders[:2]}
+    points = [type(o).__name__ for o in item or () if isinstance(o, TensorPoint)]
+    if self.method=='crop' and points and not self.resize_targ:
+        raise ValueError(f'`resize_targ`=False: expected True with `method`=\'crop\', so that {points[0]} follows the window')
     if self.resize_targ and self._steered[id(unwrap(self.dls.train))]:
         raise ValueError('`resize_targ`=True: expected False, because the transforms that are steered resize masks, points and boxes themselves; '
                          'with `add_resize=True` it resizes targets')
@@ -174,20 +191,20 @@ def _wrap(self:ProgressiveResize, size, measured):
         if self.learn.dl is sized: self.learn.dl = sized.dl
     self.learn.dl = sized = SizedDL(self.dl, size, make, done)
 
-# %% ../nbs/04_progressive.ipynb #16dc0fbe
+# %% ../nbs/04_progressive.ipynb #fbd677ac
 @patch
 def _check_end(self:ProgressiveResize):
     "Warn if full size is never trained, or if there are too few batches for the growths"
     n,s = self.n_epoch*len(self.dls.train),self.schedule
-    if not n: return
+    ends = '`schedule`' if self._given else f'`start`={self.start!r} and `finish`={self.finish!r}'
     last,due = s.size_at((n-1)/n),[math.ceil((p-1e-9)*n) for p in s.pcts]
     if last!=s.final:
         what = 'stays at' if last==s.initial else 'ends with'
-        warn(f'`start`={self.start!r} and `finish`={self.finish!r}: in {self.n_epoch} epoch{"s"*(self.n_epoch!=1)} of {len(self.dls.train)} batches '
+        warn(f'{ends}: in {self.n_epoch} epoch{"s"*(self.n_epoch!=1)} of {len(self.dls.train)} batches '
              f'the training {what} the size {list(last)} and never reaches {list(s.final)}')
     elif len(set(due))<len(due):
-        warn(f'`increase_by`={self.increase_by!r} makes {len(due)} growths, but only {len(set(due))} of them find a batch of their own between '
-             f'`start`={self.start!r} and `finish`={self.finish!r}; the other sizes are skipped')
+        by = '`schedule`' if self._given else f'`increase_by`={self.increase_by!r}'
+        warn(f'{by} makes {len(due)} growths, but only {len(set(due))} of them find a batch of their own; the other sizes are skipped')
 
 # %% ../nbs/04_progressive.ipynb #46f6e1da
 def _is_compiled(model): return any(hasattr(m, '_orig_mod') or getattr(m, '_compiled_call_impl', None) for m in (model, getattr(model, 'module', model)))
@@ -203,15 +220,18 @@ def _check_compiled(self:ProgressiveResize):
     warn(f'`torch.compile`: this schedule has {len(s.sizes)} sizes, and nearly each is compiled anew; after {limit} compilations (torch._dynamo.config.recompile_limit) '
          f'the rest run uncompiled. `increase_by={by}` fits')
 
-# %% ../nbs/04_progressive.ipynb #9a8be85c
+# %% ../nbs/04_progressive.ipynb #4391ed01
 @patch
 def _prove(self:ProgressiveResize, item):
     "Try every size on the model, then one step at the final size, so that memory is allocated and full size compiled first"
     if self._full!=self._measured[0]: item = self._extra(item, self._full)
-    try_sizes(self.learn, item, self.schedule.sizes)
+    steered = self._steered[id(unwrap(self.dls.train))]
+    try_sizes(self.learn, item, self.schedule.sizes, loss=not (steered or self.resize_targ))
     compiled = _is_compiled(self.learn.model)
     if compiled: self._check_compiled()
-    def bs(dl): return getattr(unwrap(dl), 'bs', None) or getattr(unwrap(dl), 'batch_size', None) or len(item[0])
+    def bs(dl):
+        dl = unwrap(dl)
+        return min(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or len(item[0]), max(1, len(dl.dataset)) if hasattr(dl, 'dataset') else 2**31)
     if self.preallocate or compiled: dry_run(self.learn, item, self.preallocate_bs or bs(self.dls.train))
     if compiled: dry_run(self.learn, item, bs(self.dls.valid), train=False)
 

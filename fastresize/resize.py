@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['is_image', 'interpolate', 'lowpass', 'crop', 'pick', 'is_mask', 'resize_batch']
 
-# %% ../nbs/01_resize.ipynb #8abe43c4
+# %% ../nbs/01_resize.ipynb #1c3e1789
 import math
 from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 
-from .schedule import _expect, as_size
+from .schedule import _expect, _is_real, as_size
 
 # %% ../nbs/01_resize.ipynb #13e247b7
 def is_image(x) -> bool: # Whether `x` is a batch of images
@@ -128,12 +128,12 @@ def _images(x, kind=is_image):
 
 def _brief(x): return f'{type(x).__name__} {tuple(x.shape)} {x.dtype}' if isinstance(x, torch.Tensor) else type(x).__name__
 
-# %% ../nbs/01_resize.ipynb #b138d504
+# %% ../nbs/01_resize.ipynb #29474a86
 def _new_size(old, size, scale):
     "What `size` or `scale` make of the size `old`"
     if (size is None)==(scale is None): raise ValueError(f'`size`={size!r} and `scale`={scale!r}: expected one of the two')
     if size is not None: return as_size(size)
-    _expect(scale>0, 'scale', scale, 'a share of the present size above 0')
+    _expect(_is_real(scale) and scale>0, 'scale', scale, 'a share of the present size above 0')
     return old if scale>=1 else tuple(max(1, int(s*scale)) for s in old)
 
 # %% ../nbs/01_resize.ipynb #7ceaf41a

@@ -33,14 +33,14 @@ def as_size(
     _expect(len(hw)==2 and all(_is_int(s) and s>0 for s in hw), name, size, 'a positive int or a pair (height, width) of them, in pixels')
     return int(hw[0]),int(hw[1])
 
-# %% ../nbs/00_schedule.ipynb #f71be6ac
+# %% ../nbs/00_schedule.ipynb #92d67808
 def initial_for(
     initial_size:float|int|tuple, # A float is a fraction of `final`; an int or `(height, width)` is pixels
     final:tuple, # Final `(height, width)` in pixels
     multiple_of:int=1, # Round down to a multiple of this many pixels
 ) -> tuple: # `(height, width)` in pixels
     "The size that training begins with. Raises `ValueError` unless it is smaller than `final`"
-    accepted = f'a fraction between 0 and 1, or pixels below the final size {list(final)}'
+    accepted = 'a fraction between 0 and 1, or pixels below the final size' + (f' {list(final)}' if max(final)<10**9 else '')
     if isinstance(initial_size, Real) and not _is_int(initial_size):
         _expect(_is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
         hw = tuple(int(initial_size*s + 1e-9) for s in final)

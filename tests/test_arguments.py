@@ -35,6 +35,7 @@ at_once = [ # arguments, and words of the message
     (dict(final_size=0),                    '`final_size`=0: expected a positive int'),
     (dict(preallocate_bs=0),                '`preallocate_bs`=0: expected an int above 0'),
     (dict(preallocate_bs=2.5),              '`preallocate_bs`=2.5: expected an int above 0'),
+    (dict(final_size=64, schedule=SizeSchedule((32,64), (0.5,))), '`final_size`=64: expected None beside `schedule`'),
     (dict(empty_cache=True),                '`empty_cache`=True: expected False in Batch mode'),
 ]
 
@@ -53,6 +54,13 @@ before_the_first_batch = [ # loaders, arguments, words
     (lambda: vector_dls(), dict(),                                                     'no image in the batch: expected a tensor (N, C, H, W)'),
 ]
 
+before_the_first_batch += [
+    (lambda: make_dls(*aug_transforms()), dict(initial_size=1),                        '`initial_size`=1: `batch_tfms` cannot make images of [1, 1]'),
+    (lambda: seg_dls(), dict(increase_by=8),                                           '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
+    (lambda: seg_dls(*aug_transforms()), dict(method='crop'),                          '`resize_targ`=False: the targets keep their size'),
+    (lambda: point_dls(*aug_transforms()), dict(method='crop'),                        "`resize_targ`=False: expected True with `method`='crop', so that TensorPoint follows"),
+]
+
 class SplitResize(ItemTransform):
     "Validation pictures of another size"
     split_idx = 1
@@ -64,7 +72,8 @@ def vector_dls():
 
 @pytest.mark.parametrize('make,kwargs,words', before_the_first_batch, ids=lambda o: str(o)[:40])
 def test_before_the_first_batch(make, kwargs, words):
-    learn = learner(make(), ProgressiveResize(**kwargs))
+    masks = 'targets keep' in words
+    learn = learner(make(), ProgressiveResize(**kwargs), model=mask_model() if masks else None, loss_func=CrossEntropyLossFlat(axis=1) if masks else nn.CrossEntropyLoss())
     with pytest.raises(ValueError) as e: learn.fit(4)
     assert words in str(e.value)
     assert learn.seen.train == []
@@ -176,3 +185,24 @@ def test_iterable_dataset_needs_final_size_and_loses_no_item():
     learn.fit(4)
     assert learn.seen.train == due(32)
     assert d.train.dataset.given == list(range(64))*4
+
+def test_two_callbacks_are_one_too_many():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize())
+    with pytest.raises(ValueError, match='2 `ProgressiveResize` callbacks: expected one'): learn.fit(1, cbs=ProgressiveResize())
+
+def test_no_batches_is_said():
+    learn = learner(make_dls(*aug_transforms(), bs=500), ProgressiveResize())
+    with pytest.warns(UserWarning, match='the training loader gives no batches'): learn.fit(1)
+
+def test_dry_run_of_no_more_images_than_there_are():
+    sizes = []
+    class Watch(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x): sizes.append(len(x)); return self.m(x)
+    learn = learner(torch_dls(bs=10_000), ProgressiveResize(increase_by=32), model=Watch())
+    learn.fit(2)
+    assert max(sizes)==64
+
+def test_warnings_name_the_schedule_that_was_given():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((32,64), (1.5,))))
+    with pytest.warns(UserWarning, match='`schedule`: in 2 epochs of 8 batches the training stays at the size'): learn.fit(2)

@@ -36,9 +36,14 @@ def test_progress_bars_and_the_sentence(run):
     (['--modes','full,fast'], '--modes full,fast: expected a list of full, batch, epoch; found fast'),
     (['--increase-by','0'], '`increase_by`=0: expected an int above 0'),
     (['--arch','xresnet19'], '--arch xresnet19: expected a model of fastai or torchvision'),
+    (['--workers','-1'], '--workers -1: expected a number of 0 or more'),
+    (['--out','afile'], '--out afile: expected a folder to write into'),
+    (['--data','empty'], '--data empty: expected pictures in `train/<class>` and `val/<class>`; found none in train and val'),
     (['--epochs','0'], '--epochs 0: expected a number above 0'),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(run, args, words):
+    for d in ('train','val'): (run[0]/'empty'/d).mkdir(parents=True, exist_ok=True)
+    (run[0]/'afile').touch()
     data = [] if '--data' in args else ['--data','pics']
     r = bench(*data, *args, cwd=run[0])
     assert r.returncode==2
