@@ -67,9 +67,11 @@ def test_exception_in_the_model():
     check_untouched(learn, dls)
 
 @pytest.mark.parametrize('workers', [0,2])
-def test_a_real_ctrl_c(workers):
+def test_a_real_ctrl_c(workers, request):
     "SIGINT from outside, in the middle of an epoch"
     import threading, time
+    old = signal.signal(signal.SIGINT, signal.default_int_handler) # a shell starts background jobs with SIGINT ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, old))
     dls = make_dls(*aug_transforms(), item_tfms=Resize(64), workers=workers)
     learn = learner(dls, ProgressiveResize(increase_by=8, preallocate=False), Fault('none', None), loss_func=CrossEntropyLossFlat())
     class Slow(Callback):
