@@ -29,6 +29,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastresize.dry_run._inputs': ('dry_run.html#_inputs', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run._precision': ('dry_run.html#_precision', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run._set_mode': ('dry_run.html#_set_mode', 'fastresize/dry_run.py'),
+                                    'fastresize.dry_run._split': ('dry_run.html#_split', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run._step': ('dry_run.html#_step', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run.dry_run': ('dry_run.html#dry_run', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run.fill': ('dry_run.html#fill', 'fastresize/dry_run.py'),

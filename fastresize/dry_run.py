@@ -88,14 +88,19 @@ def fill(
     "Repeat the first item of batch `b` until it has `bs`"
     return _each(lambda t: t[:1].repeat_interleave(bs, 0) if t.ndim else t, b)
 
-# %% ../nbs/03_dry_run.ipynb #5fcc7987
+# %% ../nbs/03_dry_run.ipynb #7b7f7466
+def _split(learn, b):
+    "The inputs and the targets of batch `b`, as the learner tells them apart"
+    n_inp = getattr(learn.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)
+    return b[:n_inp],b[n_inp:]
+
 def _inputs(learn, b, bs):
     "The inputs and targets of `bs` items like the first of `b`, plain tensors on the model's device and, for a half model, of its dtype"
-    n_inp = getattr(learn.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)
     b = _each(lambda t: t.as_subclass(torch.Tensor), fill(learn._set_device(b), bs))
     dtype = next((p.dtype for p in learn.model.parameters() if p.is_floating_point()), None)
     half = lambda t: t.to(dtype) if t.is_floating_point() and dtype in (torch.float16,torch.bfloat16) else t
-    return _each(half, b[:n_inp]),b[n_inp:]
+    xb,yb = _split(learn, b)
+    return _each(half, xb),yb
 
 def _set_mode(model, train):
     "Training or evaluation mode, without the layers that in training would wait for other processes"

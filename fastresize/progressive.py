@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #2c9b0b25
+# %% ../nbs/04_progressive.ipynb #48aa80f5
 import math, sys
 from contextlib import nullcontext
 from warnings import warn
@@ -18,7 +18,7 @@ from fastai.learner import Learner
 from fastai.vision.core import TensorPoint
 from fastcore.basics import patch, store_attr
 
-from .dry_run import dry_run, one_item, size_of, try_sizes
+from .dry_run import _split, dry_run, one_item, size_of, try_sizes
 from .resize import _methods, _modes, resize_batch
 from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _is_int, as_size, initial_for, size_schedule
 from .steer import SizedDL, Steer, check_points, unwrap
@@ -164,13 +164,13 @@ def _choose(self:ProgressiveResize, item):
         raise ValueError('`resize_targ`=True: expected False, because the transforms that are steered resize masks, points and boxes themselves; '
                          'with `add_resize=True` it resizes targets')
 
-# %% ../nbs/04_progressive.ipynb #daf5d5be
+# %% ../nbs/04_progressive.ipynb #3d40d4a5
 @patch
 def _extra(self:ProgressiveResize, b, size):
     "Resize batch `b` on the device that the model is on"
     b = self.learn._set_device(b)
-    n = getattr(self.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)
-    x,y = resize_batch(b[:n], b[n:], size, method=self.method, mode=self.resize_mode, resize_targ=self.resize_targ)
+    xb,yb = _split(self.learn, b)
+    x,y = resize_batch(xb, yb, size, method=self.method, mode=self.resize_mode, resize_targ=self.resize_targ)
     return x+y
 
 @patch
