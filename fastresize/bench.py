@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BenchError', 'find_data', 'get_dls', 'get_learner', 'train', 'device_name', 'compare', 'table', 'plot', 'main']
 
-# %% ../nbs/09_bench.ipynb #6bfd5bbb
+# %% ../nbs/09_bench.ipynb #90eb4f90
 import json, os, platform, sys, time
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from fastai.vision.models import xresnet
 from fastcore.script import call_parse
 
 from .demo_data import demo_data
-from .dry_run import dry_run, one_item
+from .dry_run import dry_run, some_items
 from .progressive import ProgressiveResize
 
 # %% ../nbs/09_bench.ipynb #8b424768
@@ -61,7 +61,7 @@ def get_learner(dls, arch:str='xresnet18', **kwargs) -> Learner:
     if not callable(getattr(models, arch, None)): raise BenchError(f'--arch {arch}: expected a model of fastai or torchvision, such as xresnet18, xresnext50 or resnet18')
     return vision_learner(dls, getattr(models, arch), pretrained=False, metrics=accuracy, **kwargs)
 
-# %% ../nbs/09_bench.ipynb #033d1bf4
+# %% ../nbs/09_bench.ipynb #38b59edd
 class _Curve(Callback):
     "Seconds since the start and accuracy, after every epoch"
     order = 70 # after the recorder
@@ -87,7 +87,7 @@ def train(
     curve = _Curve()
     learn = get_learner(get_dls(path, size, bs, workers), arch, cbs=[curve])
     learn.model.to(learn.dls.device)
-    dry_run(learn, one_item(learn.dls.train), min(bs, len(learn.dls.train_ds)))  # the first step of a process is slow, whoever makes it
+    dry_run(learn, some_items(learn.dls.train), min(bs, len(learn.dls.train_ds)))  # the first step of a process is slow, whoever makes it
     cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, increase_mode=mode)]
     start = time.perf_counter()
     learn.fit_one_cycle(epochs, lr, cbs=cbs)

@@ -5,33 +5,36 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #48aa80f5
-import math, sys
+# %% ../nbs/04_progressive.ipynb #72e4bd6f
+import math, sys, time
 from contextlib import nullcontext
 from warnings import warn
 
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.torch_core import rank_distrib
 from fastai.learner import Learner
 from fastai.vision.core import TensorPoint
 from fastcore.basics import patch, store_attr
 
-from .dry_run import _split, dry_run, one_item, size_of, try_sizes
+from .dry_run import _split, dry_run, some_items, size_of, try_sizes
 from .resize import _methods, _modes, resize_batch
-from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _is_int, as_size, initial_for, size_schedule
+from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _is_int, _short, as_size, initial_for, size_schedule
 from .steer import SizedDL, Steer, check_points, unwrap
 
-# %% ../nbs/04_progressive.ipynb #d58faf29
-def _in_fit(learn):
-    "Whether the event that fires now is one of `Learner.fit`'s own"
+# %% ../nbs/04_progressive.ipynb #1781afcf
+def _in_fit(learn, part='fit'):
+    "Whether the event that fires now begins or ends a `part` (fit or epoch) of `Learner.fit`"
     f = sys._getframe(1)
     while f and f.f_code.co_name!='_with_events': f = f.f_back
-    return f is not None and f.f_locals['event_type']=='fit' and not learn.lock.locked()
+    return f is not None and f.f_locals['event_type']==part and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #001f8d17
+# %% ../nbs/04_progressive.ipynb #079b309f
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
+_pretrained = ('The body is frozen, so it is probably pretrained: where the photographs are of the kind it has seen, '
+               'progressive resizing may cost accuracy (fastbook, chapter 7).')
 _schedule_args = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
 
 class ProgressiveResize(Callback):
@@ -61,7 +64,7 @@ class ProgressiveResize(Callback):
         schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
     ):
         store_attr(but='schedule')
-        self.schedule,self._given,self.current_size,self._on = schedule,schedule,None,False
+        self.schedule,self._given,self.current_size,self._trained,self._begun,self._on = schedule,schedule,None,None,None,False
         mode = IncreaseMode(increase_mode)
         ends = [_as_epoch(v, 1, k) for k,v in dict(start=start, finish=finish).items()]
         if _is_int(start)==_is_int(finish): _expect(ends[0]<ends[1], 'start', start, f'less than `finish`={finish!r}')
@@ -86,13 +89,12 @@ class ProgressiveResize(Callback):
         if not self._on: return
         others = [cb for cb in self.learn.cbs if isinstance(cb, ProgressiveResize)]
         if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
-        item = self._measure()
-        self.schedule = self._given or size_schedule(self._full, self.n_epoch, **{k: getattr(self, k) for k in _schedule_args})
-        self.current_size = self.schedule.initial
-        self._choose(item)
+        self._begun = (time.perf_counter(), *_compilations()) if _is_compiled(self.learn.model) else None
+        item = self._plan(self.n_epoch)
         self._check_end()
         if item is not None: self._prove(item)
-        if self.verbose and not rank_distrib(): print(self.schedule.describe(self.n_epoch) + self._extra_words())
+        self._say(self.schedule.describe(self.n_epoch) + self._extra_words())
+        if getattr(self.opt, 'frozen_idx', 0): self._say(_pretrained)
 
     def before_train(self):
         if not self._on: return
@@ -106,7 +108,18 @@ class ProgressiveResize(Callback):
         size = self.current_size if self.resize_valid else self.schedule.final
         self._wrap(lambda: size, self._measured[1])
 
-# %% ../nbs/04_progressive.ipynb #b31e4543
+    def _plan(self, n_epoch):
+        "Find out all that a training of `n_epoch` epochs needs; return a batch of one item"
+        item = self._measure()
+        self.schedule = self._given or size_schedule(self._full, n_epoch, **{k: getattr(self, k) for k in _schedule_args})
+        self.current_size = self.schedule.initial
+        self._choose(item)
+        return item
+
+    def _say(self, words):
+        if self.verbose and not rank_distrib(): print(words)
+
+# %% ../nbs/04_progressive.ipynb #c9e10972
 @patch
 def _asked(self:ProgressiveResize):
     "The final size that the user asks for, or None"
@@ -115,7 +128,7 @@ def _asked(self:ProgressiveResize):
 @patch
 def _measure(self:ProgressiveResize):
     "Find the size of training and validation batches, and the size to grow to; return a batch of one item"
-    items = [one_item(dl) for dl in self.dls.loaders[:2]]
+    items = [some_items(dl) for dl in self.dls.loaders[:2]]
     self._measured = [size_of(b, getattr(self.dls, 'n_inp', None)) for b in items]
     train,valid = (*self._measured, None)[:2]
     given = self._asked()
@@ -130,16 +143,16 @@ def _measure(self:ProgressiveResize):
         warn(f'`final_size`={list(given)} is larger than the images that the loaders give, {list(train)}: they will be enlarged')
     return items[0]
 
-# %% ../nbs/04_progressive.ipynb #17e5340d
+# %% ../nbs/04_progressive.ipynb #0988d8aa
 @patch
 def _steers(self:ProgressiveResize, dl):
     "Whether the transforms of `dl` can be steered; raise or warn if they should be and cannot"
     steer = Steer(dl)
     if self.add_resize or self.method!='interpolate' or not steer: return False
     size = self.schedule.initial
-    check_points(steer.tfms, one_item(dl))
+    check_points(steer.tfms, some_items(dl))
     try:
-        with steer.at(size, self._mode(size)): b = one_item(dl)
+        with steer.at(size, self._mode(size)): b = some_items(dl)
     except Exception as e:
         raise ValueError(f'`initial_size`={self.initial_size!r}: `batch_tfms` cannot make images of {list(size)} ({type(e).__name__}: {e}); expected a larger size') from e
     got = size_of(b, getattr(self.dls, 'n_inp', None))
@@ -220,6 +233,27 @@ def _check_compiled(self:ProgressiveResize):
     warn(f'`torch.compile`: this schedule has {len(s.sizes)} sizes, and nearly each is compiled anew; after {limit} compilations (torch._dynamo.config.recompile_limit) '
          f'the rest run uncompiled. `increase_by={by}` fits')
 
+# %% ../nbs/04_progressive.ipynb #52710ee5
+def _compilations():
+    "How often `torch.compile` has compiled in this process, and the seconds that took"
+    times = torch._dynamo.utils.compilation_time_metrics
+    return len(times.get('_compile.compile_inner', ())), sum(sum(times.get(k, ())) for k in ('_compile.compile_inner','backward._backward_impl'))
+
+def _duration(s): return f'{s:.{int(s<10)}f} s' if s<120 else f'{s/60:.3g} min'
+
+_worth = 0.1 # share of the fit's time spent compiling that is worth a word
+
+@patch
+def after_fit(self:ProgressiveResize):
+    "Say what compiling cost, if it was more than a tenth of the time, and how many sizes would do"
+    if not (self._on and self._begun and _in_fit(self.learn)): return
+    fit_seconds,n,seconds = (b-a for a,b in zip(self._begun, (time.perf_counter(), *_compilations())))
+    n_size,gap = len(self.schedule.sizes),max(b-a for a,b in zip(self.schedule.initial, self.schedule.final))
+    by = 16*math.ceil(gap/64)   # four growths or fewer
+    n_fewer = math.ceil(gap/by)+1
+    if n<n_size or n_fewer>=n_size or seconds<_worth*fit_seconds: return
+    self._say(f'Every size compiled anew: {n} compilations, {_duration(seconds)}; {"a schedule" if self._given else f"increase_by={by}"} would need {round(n*n_fewer/n_size)}.')
+
 # %% ../nbs/04_progressive.ipynb #4391ed01
 @patch
 def _prove(self:ProgressiveResize, item):
@@ -234,6 +268,58 @@ def _prove(self:ProgressiveResize, item):
         return min(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or len(item[0]), max(1, len(dl.dataset)) if hasattr(dl, 'dataset') else 2**31)
     if self.preallocate or compiled: dry_run(self.learn, item, self.preallocate_bs or bs(self.dls.train))
     if compiled: dry_run(self.learn, item, bs(self.dls.valid), train=False)
+
+# %% ../nbs/04_progressive.ipynb #a671e672
+@patch
+def _columns(self:ProgressiveResize, size) -> dict: # `{'size': height}` where every scheduled size is square, else `{'height': height, 'width': width}`
+    return dict(zip(['size'] if all(h==w for h,w in self.schedule.sizes) else ['height','width'], size))
+
+@patch
+def before_fit(self:ProgressCallback|CSVLogger):
+    "Prepare what is written, with columns for the size where a `ProgressiveResize` trains"
+    ours = [cb for cb in self.learn.cbs if isinstance(cb, ProgressiveResize) and cb._on and _in_fit(self.learn)]
+    if not ours: return self._orig_before_fit()
+    names = self.recorder.metric_names
+    try:
+        self.recorder.metric_names = names + [*ours[0]._columns(ours[0].current_size)]
+        self._orig_before_fit()
+    finally: self.recorder.metric_names = names
+
+@patch
+def after_train(self:ProgressiveResize): self._trained = self.current_size
+
+@patch
+def after_epoch(self:ProgressiveResize):
+    "Have the recorder's row of this epoch written with the size that was trained last"
+    if not (self._on and _in_fit(self.learn, 'epoch') and hasattr(self.learn, 'recorder')): return
+    write = self.learn.logger
+    def write_with_size(row):
+        self.learn.logger = write
+        whole = len(row)==len(self.recorder.metric_names)
+        write(row + [*self._columns(self._trained).values()] if whole else row)
+    self.learn.logger = write_with_size
+
+# %% ../nbs/04_progressive.ipynb #43b8f8b7
+def _running(learn, module, name):
+    "The callback of fastai's class `name` that runs, if there is one; its module may not even be installed"
+    cls = getattr(sys.modules.get(f'fastai.callback.{module}'), name, ())
+    return next((cb for cb in learn.cbs if isinstance(cb, cls) and cb.run), None)
+
+@patch
+def before_batch(self:ProgressiveResize):
+    if not (self._on and self.training): return
+    bar = getattr(_running(self.learn, 'progress', 'ProgressCallback'), 'pbar', None)
+    if bar: bar.comment = f'{bar.comment} · {_short(self.current_size)} px'.removeprefix(' · ')
+
+@patch
+def after_batch(self:ProgressiveResize):
+    if not (self._on and self.training): return
+    board,wandb = _running(self.learn, 'tensorboard', 'TensorBoardCallback'),_running(self.learn, 'wandb', 'WandbCallback')
+    if not (board or wandb): return
+    values = {f'progressive_resize_{k}': v for k,v in self._columns(self.current_size).items()}
+    if wandb: sys.modules['wandb'].log(values, step=wandb._wandb_step+1)  # the step that it will count next
+    if board:
+        for k,v in values.items(): board.writer.add_scalar(k, v, self.train_iter)
 
 # %% ../nbs/04_progressive.ipynb #bb2cfadc
 @patch

@@ -153,7 +153,9 @@ def size_schedule(
     if not epochs: return SizeSchedule((final,))
     return SizeSchedule(_sizes(initial, final, by, len(epochs), multiple_of), tuple(e/n_epoch for e in epochs))
 
-# %% ../nbs/00_schedule.ipynb #26fbd0d4
+# %% ../nbs/00_schedule.ipynb #0ac5905b
+def _short(size): return str(size[0]) if size[0]==size[1] else f'{size[0]}×{size[1]}'
+
 def _by(a, b):
     "Pixels from size `a` to `b`: one number where both sides grow alike"
     d = [q-p for p,q in zip(a,b)]
@@ -222,18 +224,22 @@ def from_fractions(cls:SizeSchedule,
     if size(first)==final: return cls((final,))
     return cls((size(first), *(s for _,s in steps)), tuple(p for p,_ in steps))
 
-# %% ../nbs/00_schedule.ipynb #b77b8bb9
+# %% ../nbs/00_schedule.ipynb #2e85b3bc
 @patch
 def plot(self:SizeSchedule,
     n_epoch:int=None, # Length of the training in epochs; without it the axis is the share of training done
     ax=None, # Matplotlib axis to draw on
+    resize_valid:bool=True, # Whether validation, after every epoch, is at the size of the training or at full size
     **kwargs, # Passed on to matplotlib's `stairs`
 ):
-    "Draw the longer side of the images over the training"
+    "Draw the longer side of the images over the training, with a dot for every validation where `n_epoch` is known"
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(6,2.5))[1]
     scale,unit = (n_epoch,'epoch') if n_epoch else (100,'training done (%)')
     edges = [0., *(min(p,1.) for p in self.pcts), 1.]
-    ax.stairs([max(s) for s in self.sizes], [e*scale for e in edges], baseline=None, **{'linewidth':2, **kwargs})
+    line = ax.stairs([max(s) for s in self.sizes], [e*scale for e in edges], baseline=None, **{'linewidth':2, 'label':'training', **kwargs})
+    ends = range(1, (n_epoch or 0)+1)
+    ax.plot(ends, [max(self.size_at(e/n_epoch - 2*_eps) if resize_valid else self.final) for e in ends], 'o', markersize=4, clip_on=False,
+            color=line.get_edgecolor(), label='_' if 'label' in kwargs else 'validation')
     ax.set(xlabel=unit, ylabel='image size (px)', xlim=(0,scale), ylim=(0,max(self.final)*1.1))
     return ax

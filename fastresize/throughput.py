@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ThroughputMonitor']
 
-# %% ../nbs/05_throughput.ipynb #af138623
+# %% ../nbs/05_throughput.ipynb #16be68d0
 from array import array as doubles
 from time import perf_counter
 
@@ -16,6 +16,7 @@ from fastai.torch_core import find_bs, rank_distrib
 from fastcore.basics import patch
 
 from .dry_run import size_of
+from .schedule import _short
 from .steer import SizedDL, unwrap
 
 # %% ../nbs/05_throughput.ipynb #99e68009
@@ -103,8 +104,8 @@ def _note_peak(self:ThroughputMonitor, size, device):
     self._peaks[size] = max(self._peaks.get(size, 0), torch.cuda.max_memory_allocated(device))
     torch.cuda.reset_peak_memory_stats(device)
 
-# %% ../nbs/05_throughput.ipynb #6b63fbc0
-def _label(size): return '?' if size is None else size[0] if size[0]==size[1] else f'{size[0]}×{size[1]}'
+# %% ../nbs/05_throughput.ipynb #982e9589
+def _label(size): return '?' if size is None else size[0] if size[0]==size[1] else _short(size)
 
 @patch
 def to_df(self:ThroughputMonitor) -> pd.DataFrame: # One row a size, in order of appearance

@@ -87,7 +87,7 @@ def test_csv_logger(tmp_path):
     learn = learner(make_dls(*aug_transforms()), pr(), CSVLogger(), path=tmp_path)
     learn.fit(4)
     log = learn.csv_logger.read_log()
-    assert list(log.columns) == ['epoch','train_loss','valid_loss','time'] and list(log.epoch)==[0,1,2,3]
+    assert list(log.columns) == ['epoch','train_loss','valid_loss','time','size'] and list(log.epoch)==[0,1,2,3]
     assert learn.seen.train == due(32)
 
 @pytest.mark.parametrize('fit', ['fit_one_cycle','fit_flat_cos'])

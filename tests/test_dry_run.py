@@ -2,7 +2,7 @@
 import random
 import pytest
 from util import *
-from fastresize.dry_run import dry_run, one_item
+from fastresize.dry_run import dry_run, some_items
 
 def state(learn):
     "Every bit that could have changed"
@@ -39,7 +39,7 @@ def test_state_notices_each_kind_of_change():
 def test_silent(bs):
     learn = trained()
     before = state(learn)
-    dry_run(learn, one_item(learn.dls.train), bs)
+    dry_run(learn, some_items(learn.dls.train), bs)
     assert same(before, state(learn))
 
 def test_silent_from_inside_a_fit_with_a_loaded_optimizer(tmp_path):
@@ -62,7 +62,7 @@ def test_masks_and_points():
     for learn in (trained(seg_dls(*aug_transforms()), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1)),
                   trained(point_dls(*aug_transforms()), model=small_model(6), loss_func=MSELossFlat())):
         before = state(learn)
-        dry_run(learn, one_item(learn.dls.train), 8)
+        dry_run(learn, some_items(learn.dls.train), 8)
         assert same(before, state(learn))
 
 def test_the_model_sees_one_full_size_batch():
@@ -129,6 +129,6 @@ def test_silent_in_mixed_precision_on_cuda():
     learn = learner(make_dls(*aug_transforms()).cuda(), ProgressiveResize(increase_by=8), MixedPrecision())
     learn.fit(4)
     before = torch.cuda.get_rng_state_all()
-    dry_run(learn, one_item(learn.dls.train), 8)
+    dry_run(learn, some_items(learn.dls.train), 8)
     assert all(torch.equal(a,b) for a,b in zip(before, torch.cuda.get_rng_state_all()))
     assert learn.seen.train == due(32)

@@ -1,0 +1,131 @@
+"A preview predicts by what it measures, shows what the model sees, and leaves no trace"
+import matplotlib
+matplotlib.use('agg')
+import pytest
+from util import *
+from test_dry_run import same, state, trained
+from fastresize.preview import Preview, _pace, show_sizes
+
+def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)
+
+def by_hand(**kwargs):
+    "4 epochs of 8 batches: 16 at 32 px, 8 that grow, 8 at 64 px"
+    paces = {(32,32): [1.,0.1,0.5,0.01], (64,64): [3.,0.4,0.7,0.04]}
+    return Preview(SizeSchedule((32,64), (0.5,)), 4, (8,2), paces, **kwargs)
+
+def test_the_sum():
+    p = by_hand()
+    assert p.full_seconds==pytest.approx(4*(3 + 8*0.4 + 0.7 + 2*0.04))
+    assert p.seconds==pytest.approx(2*(1 + 8*0.1 + 0.5 + 2*0.01) + 2*(3 + 8*0.4 + 0.7 + 2*0.04))
+    assert p.speedup==pytest.approx(p.full_seconds/p.seconds) and p.cost==pytest.approx(1/p.speedup)
+    assert list(p.to_df()['size'])==['32','64'] and p.to_df().share_pct.sum()==pytest.approx(100)
+
+def test_validation_at_full_size():
+    assert by_hand(resize_valid=False).seconds==pytest.approx(by_hand().seconds + 2*(0.7+2*0.04 - 0.5-2*0.01))
+
+def test_between_two_sizes_by_pixels():
+    assert by_hand().pace((48,48))[1]==pytest.approx(0.1 + 0.3*(48**2-32**2)/(64**2-32**2))
+
+def test_a_steady_loader_is_not_charged_for_its_beginning():
+    assert _pace([0.,5.,6.,7.,8.,9.], 2)==pytest.approx((4.,1.))
+    assert _pace([0.,2.], 5)==pytest.approx((0.,2.)) and _pace([0.], 1)==(0.,0.)
+
+pipelines = {
+    'steered':       lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8)),
+    'no callback':   lambda: learner(make_dls(*aug_transforms())),
+    'extra resize':  lambda: learner(make_dls(), ProgressiveResize(increase_by=8)),
+    'lowpass':       lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, method='lowpass')),
+    'plain torch':   lambda: learner(torch_dls(), ProgressiveResize(increase_by=8)),
+    'workers':       lambda: learner(make_dls(*aug_transforms(), workers=2), ProgressiveResize(increase_by=8)),
+    'mixup':         lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), MixUp(), loss_func=CrossEntropyLossFlat()),
+    'masks':         lambda: learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1)),
+    'rectangle':     lambda: learner(make_dls(*aug_transforms(), size=(48,64)), ProgressiveResize(increase_by=8)),
+}
+
+@pytest.mark.parametrize('name', pipelines)
+def test_every_pipeline(name):
+    learn = pipelines[name]()
+    p = preview(learn)
+    assert p.speedup>0 and np.isfinite(p.seconds) and len(p.paces)==3
+    assert [*p.paces][0]==p.schedule.initial and [*p.paces][-1]==p.schedule.final==((48,64) if name=='rectangle' else (64,64))
+    assert len(learn.seen.train)==0  # the user's own callbacks take no part
+
+def test_no_trace():
+    learn = trained(metrics=accuracy)
+    learn.add_cb(ProgressiveResize(increase_by=8))
+    before,attrs,cb_attrs = state(learn),{k: v for k,v in learn.__dict__.items() if k!='dls'},dict(learn.progressive_resize.__dict__)
+    values,sizes = [*learn.recorder.values],[(f,f.size,f.mode) for f in learn.dls.train.after_batch.fs if hasattr(f, 'size')]
+    preview(learn)
+    assert same(before, state(learn))
+    assert {k: v for k,v in learn.__dict__.items() if k!='dls'}==attrs and learn.progressive_resize.__dict__==cb_attrs
+    assert learn.recorder.values==values and [(f,f.size,f.mode) for f,_,_ in sizes]==sizes
+    assert all(cb.learn is learn for cb in learn.cbs)
+
+def test_a_training_after_it_is_the_same():
+    def losses(look):
+        set_seed(1)
+        learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False))
+        if look: preview(learn)
+        learn.fit(2)
+        return learn.recorder.losses
+    assert torch.equal(torch.stack(losses(False)), torch.stack(losses(True)))
+
+def test_it_forgets_after_a_failure_too():
+    class Fails(nn.Module):
+        def __init__(self): super().__init__(); self.m,self.n = small_model(),0
+        def forward(self, x):
+            self.n += torch.is_grad_enabled()
+            if self.n>3: raise RuntimeError('tired')
+            return self.m(x)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, preallocate=False), model=Fails())
+    learn.create_opt()
+    before = state(learn)
+    with pytest.raises(RuntimeError, match='tired'): preview(learn)
+    assert same(before, state(learn))
+
+def test_nothing_is_written(tmp_path, capsys):
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), CSVLogger(), SaveModelCallback(), path=tmp_path)
+    preview(learn)
+    assert [*tmp_path.iterdir()]==[] and capsys.readouterr().out==''
+
+def test_other_arguments_than_the_learners():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    p = preview(learn, initial_size=16, increase_mode='epoch')
+    assert p.schedule.initial==(16,16) and learn.progressive_resize.initial_size==0.5
+
+def test_mistakes():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    for k in (0, 1.5, None):
+        with pytest.raises(ValueError, match='`n_epoch`=.*expected an int above 0'): learn.preview_resize(k)
+    with pytest.raises(ValueError, match='`n_batch`=0: expected an int above 0'): learn.preview_resize(4, n_batch=0)
+    with pytest.raises(ValueError, match='`start`=0.9: expected less than'): learn.preview_resize(4, start=0.9, finish=0.5)
+    fixed = learner(make_dls(*aug_transforms()), model=nn.Sequential(nn.Conv2d(3,4,3,4), Flatten(), nn.Linear(4*16*16,2)))
+    with pytest.raises(ValueError, match='the model cannot take images of'): preview(fixed)
+
+def test_a_schedule_without_growth():
+    p = preview(learner(make_dls(*aug_transforms())), n_epoch=1, increase_mode='epoch')
+    assert p.speedup==1 and len(p.paces)==1
+
+def test_table_and_plot():
+    p = by_hand()
+    assert str(p).startswith('4 epochs would take') and 'instead of 28 s at full size' in str(p) and 'Measured at 32, 64 px' in str(p)
+    assert '| 2 | 64 | 400 |' in p._repr_markdown_()
+    a,b = p.plot()
+    assert a.get_ylabel()=='image size (px)' and b.get_ylabel()=='training (ms/batch)' and b.lines[1].get_ydata()==pytest.approx([100,400])
+
+@pytest.mark.parametrize('name', ['steered','extra resize','plain torch','rectangle'])
+def test_show_sizes(name):
+    learn = pipelines[name]()
+    final = (48,64) if name=='rectangle' else (64,64)
+    rng = torch.get_rng_state()
+    axs = show_sizes(learn.dls, size_schedule(final, 20, increase_by=4), n=2, n_size=4)
+    shown = [[tuple(ax.images[0].get_array().shape) for ax in row] for row in axs]
+    sizes = [size_schedule(final, 20, increase_by=4).sizes[i] for i in (0,3,5,8)]
+    assert shown==[[(*s,3) for s in sizes]]*2
+    assert axs[0,0].get_title()==('24×32 px' if name=='rectangle' else '32 px') and torch.equal(rng, torch.get_rng_state())
+
+def test_show_sizes_makes_the_same_random_choices():
+    axs = show_sizes(make_dls(Rotate(p=1, max_deg=90), Normalize.from_stats(*imagenet_stats)), SizeSchedule((32,64), (0.5,)), n=2)
+    for small,large in axs:
+        a,b = (torch.tensor(np.asarray(ax.images[0].get_array())).permute(2,0,1)[None] for ax in (small,large))
+        assert (F.interpolate(b, 32, mode='bilinear', antialias=True)-a).abs().mean()<0.1 and 0<=a.min()<a.max()<=1

@@ -1,0 +1,218 @@
+"What a training shows while it runs: columns, the progress bar's comment, loggers"
+import sys
+import pandas as pd
+import pytest
+
+from util import *
+
+rows = pytest.mark.parametrize('increase_mode', ['batch','epoch'])
+
+class Table(ProgressCallback):
+    "Keeps the lines of the table and the comments of the training's bar"
+    def before_fit(self):
+        self.lines,self.comments = [],[]
+        super().before_fit()
+    def after_batch(self):
+        if self.training: self.comments.append(self.pbar.comment)
+        super().after_batch()
+    def _write_stats(self, log):
+        self.lines.append([*log])
+        super()._write_stats(log)
+
+def watched(dls, *cbs, **kwargs):
+    "A learner with fastai's own progress table and file"
+    learn = Learner(dls, small_model(), cbs=[*cbs,Seen()], loss_func=nn.CrossEntropyLoss(), metrics=accuracy, **kwargs)
+    learn.remove_cb(ProgressCallback)
+    learn.add_cbs([Table(),CSVLogger()])
+    return learn
+
+def last_sizes(learn): return [learn.seen.train[i] for i in range(len(learn.dls.train)-1, len(learn.seen.train), len(learn.dls.train))]
+def resize(**kwargs): return ProgressiveResize(**{'increase_by':8, 'verbose':False, **kwargs})
+
+@rows
+def test_the_table_and_the_file_have_a_column_for_the_size(increase_mode):
+    learn = watched(make_dls(*aug_transforms()), resize(increase_mode=increase_mode))
+    learn.fit(4)
+    names = ['epoch','train_loss','valid_loss','accuracy','time','size']
+    assert learn.table.lines[0]==names
+    assert [l[-1] for l in learn.table.lines[1:]]==[h for h,_ in last_sizes(learn)]
+    df = learn.csv_logger.read_log()
+    assert [*df.columns]==names and df['size'].dtype=='int64' and [*df['size']]==[h for h,_ in last_sizes(learn)]
+    assert df['size'].iloc[0]==32 and df['size'].iloc[-1]==64
+
+def test_the_recorder_stays_as_it_is():
+    learn = watched(make_dls(*aug_transforms()), resize())
+    learn.fit(2)
+    assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','accuracy','time']
+    assert [len(v) for v in learn.recorder.values]==[3,3] and len(learn.recorder.log)==5
+    plain = watched(make_dls(*aug_transforms()))
+    plain.fit(2)
+    assert learn.logger.__qualname__==plain.logger.__qualname__
+
+def test_rectangles_have_a_height_and_a_width():
+    learn = watched(make_dls(*aug_transforms(), size=(48,64)), resize())
+    learn.fit(4)
+    df = learn.csv_logger.read_log()
+    assert [*df.columns[-2:]]==['height','width'] and [*zip(df.height, df.width)]==last_sizes(learn)
+    assert (df.height.iloc[0],df.width.iloc[0])==(24,32)
+
+def test_the_size_is_that_of_the_training_where_validation_has_another():
+    learn = watched(make_dls(*aug_transforms(size=64)), resize(resize_valid=False))
+    learn.fit(4)
+    assert learn.csv_logger.read_log()['size'].iloc[0]==32 and set(learn.seen.valid)=={(64,64)}
+
+def test_rows_of_skipped_epochs_stay_as_fastai_makes_them():
+    learn = watched(make_dls(*aug_transforms()), resize())
+    learn.fit(4, start_epoch=3)
+    assert [len(l) for l in learn.table.lines]==[6,2,2,2,6]
+    assert learn.table.lines[-1][-1]==64
+    plain = watched(make_dls(*aug_transforms()))
+    plain.fit(4, start_epoch=3)
+    assert [len(l) for l in plain.table.lines]==[5,2,2,2,5]
+
+@pytest.mark.parametrize('event', ['before_fit','before_epoch','before_batch','after_train','after_epoch'])
+def test_what_ends_a_fit_early_leaves_tables_in_order(event):
+    class Fails(Callback):
+        order = 70
+    setattr(Fails, event, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    learn = watched(make_dls(*aug_transforms()), resize())
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=Fails())
+    assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','accuracy','time']
+    learn.fit(2)
+    assert learn.table.lines[0][-1]=='size' and [len(l) for l in learn.table.lines]==[6]*3
+    learn.remove_cb(ProgressiveResize)
+    learn.fit(2)
+    assert [len(l) for l in learn.table.lines]==[5]*3
+    assert [*learn.csv_logger.read_log().columns]==['epoch','train_loss','valid_loss','accuracy','time']
+
+def test_a_cancelled_epoch_shifts_no_column():
+    class Stop(Callback):
+        def before_batch(self):
+            if self.training and self.epoch==0 and self.iter==3: raise CancelTrainException
+    learn = watched(make_dls(*aug_transforms()), resize(), Stop())
+    learn.fit(2)
+    assert [len(l) for l in learn.table.lines]==[6,4,6]
+
+def test_only_a_fit_has_the_column():
+    learn = watched(make_dls(*aug_transforms()), resize())
+    learn.fit(2)
+    n = len(learn.table.lines)
+    learn.table.lines.clear()
+    learn.validate()
+    learn.get_preds()
+    learn.lr_find(num_it=4, show_plot=False)
+    assert n==3 and not any('size' in l for l in learn.table.lines)
+
+@rows
+def test_the_bars_comment_shows_the_size(increase_mode):
+    learn = watched(make_dls(*aug_transforms()), resize(increase_mode=increase_mode))
+    learn.fit(4)
+    assert [c.split(' · ')[-1] for c in learn.table.comments]==[f'{h} px' for h,_ in learn.seen.train]
+    assert learn.table.comments[0]=='32 px' and all(len(c.split(' · '))==2 for c in learn.table.comments[1:8])
+
+def test_the_bars_comment_of_a_rectangle():
+    learn = watched(make_dls(*aug_transforms(), size=(48,64)), resize())
+    learn.fit(1)
+    assert learn.table.comments[0]=='24×32 px'
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    res = EventAccumulator(str(folder))
+    res.Reload()
+    return {k: [(e.step,e.value) for e in res.Scalars(k)] for k in res.Tags()['scalars']}
+
+def test_tensorboard():
+    from fastai.callback.tensorboard import TensorBoardCallback
+    learn = watched(make_dls(*aug_transforms()), resize(), TensorBoardCallback('logs', trace_model=False, log_preds=False))
+    learn.fit(4)
+    got = events('logs')
+    assert got['progressive_resize_size']==[(i+1,h) for i,(h,_) in enumerate(learn.seen.train)]
+    assert {s for s,_ in got['train_loss']}=={s for s,_ in got['progressive_resize_size']}
+    assert 'accuracy' in got and 'size' not in got
+
+def test_tensorboard_of_a_rectangle():
+    from fastai.callback.tensorboard import TensorBoardCallback
+    learn = watched(make_dls(*aug_transforms(), size=(48,64)), resize(), TensorBoardCallback('logs', trace_model=False, log_preds=False))
+    learn.fit(2)
+    got = events('logs')
+    assert [(h,w) for (_,h),(_,w) in zip(got['progressive_resize_height'], got['progressive_resize_width'])]==learn.seen.train
+
+def offline_log():
+    "What the last offline run of W&B wrote: one dict a step. Its file is a log of protobuf records in LevelDB's format"
+    import json, struct
+    from wandb.proto import wandb_internal_pb2
+    data,at,part,res = next(Path('wandb').glob('offline-run-*/*.wandb')).read_bytes(),7,b'',[]
+    while at<len(data):
+        if 32768-at%32768<7: at += 32768-at%32768
+        _,n,kind = struct.unpack_from('<IHB', data, at)
+        part,at = part+data[at+7:at+7+n],at+7+n
+        if kind not in (1,4): continue  # the record goes on in the next block
+        rec,part = wandb_internal_pb2.Record.FromString(part),b''
+        if rec.HasField('history'): res.append({i.key or '.'.join(i.nested_key): json.loads(i.value_json) for i in rec.history.item})
+    return res
+
+@pytest.fixture
+def wandb_run(monkeypatch):
+    wandb = pytest.importorskip('wandb')
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    run = wandb.init(project='test', dir='.')
+    yield run
+    run.finish()
+
+def test_wandb(wandb_run, monkeypatch):
+    from fastai.callback import wandb as fw
+    monkeypatch.setattr(Learner, 'gather_args', lambda self: {})  # what fails with fastcore 2.2
+    learn = watched(make_dls(*aug_transforms()), resize(), fw.WandbCallback(log_preds=False))
+    learn.fit(2)
+    wandb_run.finish()
+    sys.modules['wandb'].teardown()  # its service may write the file only when it ends
+    got = [o for o in offline_log() if 'train_loss' in o]
+    assert [o['progressive_resize_size'] for o in got]==[h for h,_ in learn.seen.train]
+
+@pytest.mark.xfail(raises=TypeError, strict=True, reason="fastai 2.8.12's WandbCallback with fastcore 2.2: TypeError: vars() argument must have __dict__ attribute")
+def test_wandb_whole(wandb_run):
+    from fastai.callback import wandb as fw
+    learn = watched(make_dls(*aug_transforms()), resize(), fw.WandbCallback(log_preds=False))
+    learn.fit(1)
+    assert wandb_run.summary['progressive_resize_size']==64
+
+def advised(learn, **kwargs):
+    "What a fit prints"
+    from contextlib import redirect_stdout
+    from io import StringIO
+    out = StringIO()
+    with redirect_stdout(out): learn.fit(4, **kwargs)
+    return out.getvalue()
+
+two_parts = lambda: nn.Sequential(nn.Conv2d(3,8,3,2), nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
+
+def test_a_frozen_body_is_worth_a_word():
+    learn = learner(make_dls(*aug_transforms()), resize(verbose=True), model=two_parts(), splitter=lambda m: [params(m[0]),params(m[1])])
+    learn.freeze()
+    assert 'where the photographs are of the kind it has seen, progressive resizing may cost accuracy' in advised(learn)
+    learn.progressive_resize.verbose = False
+    assert advised(learn)==''
+    learn.progressive_resize.verbose = True
+    learn.unfreeze()
+    assert 'accuracy' not in advised(learn)
+
+@pytest.mark.parametrize('kwargs', [dict(increase_by=4), dict(schedule=SizeSchedule([(s,s) for s in range(32,65,4)], [0.5+i/32 for i in range(8)]))])
+@torch._dynamo.config.patch(recompile_limit=64)
+def test_what_compiling_cost(kwargs, monkeypatch):
+    monkeypatch.setattr('fastresize.progressive._worth', 0)  # here the rest of the fit is as quick
+    torch._dynamo.reset()
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs), model=torch.compile(small_model(), backend='eager', dynamic=False))
+    said = re.search(r'Every size compiled anew: (\d+) compilations, ([\d.]+) s; (.*) would need (\d+)', advised(learn)).groups()
+    n,_,what,fewer = said
+    assert int(n)>=9 and what==('increase_by=16' if 'increase_by' in kwargs else 'a schedule') and int(fewer)==round(int(n)*3/9)
+    assert 'compiled anew' not in advised(learn)  # the second fit finds every size compiled
+    torch._dynamo.reset()
+    learn.progressive_resize.verbose = False
+    assert advised(learn)==''
+
+def test_few_sizes_are_compiled_without_a_word(monkeypatch):
+    monkeypatch.setattr('fastresize.progressive._worth', 0)
+    torch._dynamo.reset()
+    learn = learner(make_dls(*aug_transforms()), resize(increase_by=16, verbose=True), model=torch.compile(small_model(), backend='eager', dynamic=False))
+    assert 'compiled anew' not in advised(learn)
