@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore::FutureWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test export-check clean-check readme-check readme notebooks build
+.PHONY: demo test export-check clean-check readme-check readme notebooks imagenette bench build
 
 .venv/done: settings.ini setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info>=(3,10) else "fastresize needs Python 3.10 or later, this is " + sys.version)'
@@ -41,9 +41,18 @@ readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
 readme: build/readme/README.md  ## Make README.md from nbs/index.ipynb
 	cp -r build/readme/. .
 
-notebooks: .venv/done  ## Run every notebook and keep its outputs
-	PYTHONWARNINGS=ignore jupyter nbconvert --log-level ERROR --to notebook --execute --inplace nbs/*.ipynb
+run = PYTHONWARNINGS=ignore jupyter nbconvert --log-level ERROR --to notebook --execute --inplace
+
+notebooks: .venv/done  ## Run every notebook but the Imagenette benchmark, and keep its outputs
+	$(run) $(filter-out nbs/tutorial.imagenette.ipynb,$(wildcard nbs/*.ipynb))
 	nbdev-clean
+
+imagenette: .venv/done  ## Run the Imagenette benchmark, on the pictures in FASTRESIZE_DATA or on Imagenette, and keep its outputs
+	$(run) nbs/tutorial.imagenette.ipynb
+	nbdev-clean
+
+bench: .venv/done  ## Against the other implementations and the floor: make bench ARGS="--data imagenette --seeds 3"
+	python benchmarks/compare.py $(ARGS)
 
 build: .venv/done  ## Wheel and sdist
 	python -m build

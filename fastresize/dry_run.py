@@ -89,7 +89,7 @@ def fill(
     "Repeat the first item of batch `b` until it has `bs`"
     return _each(lambda t: t[:1].repeat_interleave(bs, 0) if t.ndim else t, b)
 
-# %% ../nbs/03_dry_run.ipynb #7b7f7466
+# %% ../nbs/03_dry_run.ipynb #d3d58a75
 def _split(learn, b):
     "The inputs and the targets of batch `b`, as the learner tells them apart"
     n_inp = getattr(learn.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)
@@ -109,19 +109,39 @@ def _set_mode(model, train):
     for m in model.modules():
         if isinstance(m, nn.SyncBatchNorm): m.eval()
 
+def _state(opt): return getattr(getattr(opt, 'opt', opt), 'state', {})  # `Lookahead` and `OptimWrapper` have it one level down
+
+def _n_averages(learn):
+    "Tensors of a parameter's size that the optimizer keeps for each one, by a step of another of its kind"
+    p = nn.Parameter(torch.zeros(2))
+    p.grad = torch.ones(2)
+    try:
+        opt = learn.opt_func([p], lr=0.)
+        opt.step()
+        return sum(isinstance(t, torch.Tensor) and t.shape==p.shape for t in _state(opt)[p].values()) + (getattr(opt, 'slow_weights', None) is not None)
+    except Exception: return 0  # an optimizer that wants more than a parameter; its memory is not worth a training
+
+def _reserve(learn, params):
+    "Memory for what the first step of a training leaves: gradients and the optimizer's averages, where there are none yet"
+    n,state = _n_averages(learn),_state(learn.opt)
+    return [torch.empty_like(p) for p in params for _ in range((p.grad is None) + (0 if state.get(p) else n))]
+
 def _step(learn, model, b, bs, train):
     "Forward, and backward if `train`, of `bs` items; no tensor outlives it"
     with no_trace(model):
         _set_mode(model, train)
         xb,yb = _inputs(learn, b, bs)
+        params = [p for p in model.parameters() if p.requires_grad]
+        kept = _reserve(learn, params) if train else None
         with _precision(learn), torch.set_grad_enabled(train):
             pred = to_float(model(*xb))
             if not train or not len(yb): return
             loss = learn.loss_func(pred, *yb).mean()
-        params = [p for p in model.parameters() if p.requires_grad]
         if loss.requires_grad and params: torch.autograd.grad(loss, params, allow_unused=True)
 
-# %% ../nbs/03_dry_run.ipynb #3dc3a2c6
+# %% ../nbs/03_dry_run.ipynb #8a6fa45c
+def _is_oom(e): return isinstance(e, torch.OutOfMemoryError) or 'out of memory' in str(e)  # Apple's MPS raises a bare `RuntimeError`
+
 def dry_run(
     learn, # A `Learner` with its model in place
     b, # A batch on any device, for instance from `some_items`
@@ -130,7 +150,9 @@ def dry_run(
 ):
     "One step with `bs` items like the first of `b` that leaves no trace. Raises `torch.OutOfMemoryError` with advice if they do not fit"
     try: return _step(learn, _bare(learn.model), b, bs, train)
-    except torch.OutOfMemoryError as e: why = str(e).split('. ')[0]
+    except RuntimeError as e:
+        if not _is_oom(e): raise
+        why = str(e).split('. ')[0]
     if torch.cuda.is_available(): torch.cuda.empty_cache()  # outside of `except`, whose traceback still holds the tensors
     raise torch.OutOfMemoryError(f'a batch of {bs} images of {list(size_of(b))} does not fit into memory ({why}): use a smaller batch size, '
                                  'a smaller `final_size`, `learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size')
@@ -152,7 +174,7 @@ class _Inside:
         for h in self.hooks: h.remove()
     def __str__(self): return f'{self.names[self.stack[-1]]} ({type(self.stack[-1]).__name__})' if self.stack else 'the model'
 
-# %% ../nbs/03_dry_run.ipynb #e041c3e5
+# %% ../nbs/03_dry_run.ipynb #5e0c2848
 def try_sizes(
     learn, # A `Learner` with its model in place
     b, # A batch on any device, for instance from `some_items`
@@ -169,9 +191,8 @@ def try_sizes(
             for size in (sizes[-1], *sizes[:-1]):          # what fails at full size has nothing to do with resizing
                 try:
                     with _precision(learn): pred = to_float(model(*resize_batch(xb, size=size)[0]))
-                except torch.OutOfMemoryError: raise
                 except Exception as e:
-                    if size==sizes[-1]: raise
+                    if size==sizes[-1] or _is_oom(e): raise
                     raise ValueError(f'the model cannot take images of {list(size)}, the smallest scheduled size that fails: {inside} raised {type(e).__name__}: '
                                      f'{str(e).splitlines()[0] if str(e) else ""}. Adaptive pooling before the last linear layer, sizes that a patch or stride divides '
                                      "(`increase_by=16`), timm's `dynamic_img_size=True`, or a larger `initial_size` help") from e

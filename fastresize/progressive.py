@@ -143,7 +143,7 @@ def _measure(self:ProgressiveResize):
         warn(f'`final_size`={list(given)} is larger than the images that the loaders give, {list(train)}: they will be enlarged')
     return items[0]
 
-# %% ../nbs/04_progressive.ipynb #0988d8aa
+# %% ../nbs/04_progressive.ipynb #d20d9334
 @patch
 def _steers(self:ProgressiveResize, dl):
     "Whether the transforms of `dl` can be steered; raise or warn if they should be and cannot"
@@ -154,7 +154,8 @@ def _steers(self:ProgressiveResize, dl):
     try:
         with steer.at(size, self._mode(size)): b = some_items(dl)
     except Exception as e:
-        raise ValueError(f'`initial_size`={self.initial_size!r}: `batch_tfms` cannot make images of {list(size)} ({type(e).__name__}: {e}); expected a larger size') from e
+        raise ValueError(f'`initial_size`={self.initial_size!r}: `batch_tfms` cannot make images of {list(size)} by `resize_mode`={self.resize_mode!r} '
+                         f'({type(e).__name__}: {e}); expected a larger size or another mode') from e
     got = size_of(b, getattr(self.dls, 'n_inp', None))
     if got in (None,size): return True
     warn(f'`batch_tfms` give {list(got)} where {list(size)} was asked for, so each batch is resized once more')

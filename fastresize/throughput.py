@@ -19,9 +19,10 @@ from .dry_run import size_of
 from .schedule import _short
 from .steer import SizedDL, unwrap
 
-# %% ../nbs/05_throughput.ipynb #99e68009
+# %% ../nbs/05_throughput.ipynb #96f422e1
 def _mark(device):
     "This moment on the timeline of `device`"
+    if device.type=='mps': torch.mps.synchronize()
     if device.type!='cuda': return perf_counter()
     e = torch.cuda.Event(enable_timing=True)
     e.record(torch.cuda.current_stream(device))

@@ -2,7 +2,7 @@
 import random
 import pytest
 from util import *
-from fastresize.dry_run import dry_run, some_items
+from fastresize.dry_run import _reserve, dry_run, some_items
 
 def state(learn):
     "Every bit that could have changed"
@@ -58,12 +58,39 @@ def test_silent_from_inside_a_fit_with_a_loaded_optimizer(tmp_path):
     new.fit(1)
     assert new.after.same
 
+@pytest.mark.parametrize('opt_func,n', [(Adam,2), (partial(SGD, mom=0.9),1), (ranger,3), (partial(OptimWrapper, opt=torch.optim.AdamW),2), (partial(OptimWrapper, opt=torch.optim.SGD),0)])
+def test_room_for_gradients_and_averages(opt_func, n):
+    "As many as a first step leaves, and only for gradients, which PyTorch's optimizers drop, once they are there"
+    learn = learner(make_dls(*aug_transforms()), opt_func=opt_func)
+    params = list(learn.model.parameters())
+    assert [t.shape for t in _reserve(learn, params)]==[p.shape for p in params for _ in range(1+n)]
+    learn.fit(1)
+    assert len(_reserve(learn, params))==sum(p.grad is None for p in params)
+
+def test_an_optimizer_that_cannot_be_asked_stops_nothing():
+    def by_name(params, lr):
+        assert len(L(params))>1, 'wants the whole model'
+        return Adam(params, lr=lr)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), opt_func=by_name)
+    learn.fit(1)
+    assert learn.seen.train
+
 def test_masks_and_points():
     for learn in (trained(seg_dls(*aug_transforms()), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1)),
                   trained(point_dls(*aug_transforms()), model=small_model(6), loss_func=MSELossFlat())):
         before = state(learn)
         dry_run(learn, some_items(learn.dls.train), 8)
         assert same(before, state(learn))
+
+@pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory. Tried'), RuntimeError('MPS backend out of memory (MPS allocated)')])
+def test_out_of_memory_is_said_in_words(error):
+    class Big(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x):
+            if len(x)>2: raise error
+            return self.m(x)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Big())
+    with pytest.raises(torch.OutOfMemoryError, match='a batch of 8 images of .*64, 64.* does not fit into memory .*use a smaller batch size'): learn.fit(1)
 
 def test_the_model_sees_one_full_size_batch():
     shapes = []

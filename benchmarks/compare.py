@@ -1,0 +1,414 @@
+"""Full size, ours, and the other ways, side by side: `python benchmarks/compare.py --data path/to/pictures`
+
+Trains one model on the same pictures, from the same seeds and through the same pipeline, in every mode of the list
+below: all modes for one seed, then all for the next, each time in another order, so that what else the machine does
+meets all alike. The first training of the process is a short one that does not count.
+
+What is timed is the call of `fit_one_cycle` and nothing else: loaders and learner are new for every training and made
+before. It includes the validation after every epoch, at the size that a mode validates at: the current one, but full
+size for `full` and `composer`. Accuracy is measured after the fit and outside of the timing, at full size for all.
+Differences are paired: each seed's training against that seed's full-size training.
+
+The floor is what the same steps cost with everything taken away that is not the model: as many forward and backward
+passes and optimizer steps, and validation passes, at the same sizes, with batches that lie ready on the device, no
+loader, no transforms, no callback. *Efficiency* is the seconds of the floor over those of the training.
+
+Waiting is the share of the time between two training batches that goes into making the next: `ThroughputMonitor`, in
+every mode alike. It includes the batch transforms, and does not include the resize in `composer`, which is part of its step.
+
+Needs fastai, and for `fastxtend` the package index, or that package in `build/peers`. Results are written after every
+seed: `<out>/<device>-<date>.json` with everything, `.csv` with one line a run, `.png` with the seconds and the accuracies.
+"""
+import gc, json, math, platform, random, re, subprocess, sys
+from collections import Counter
+from datetime import date
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from fastai.vision.all import Callback, CancelFitException, get_image_files, no_random, noop, set_seed
+from fastcore.script import call_parse
+
+root = Path(__file__).resolve().parent.parent
+if find_spec('fastresize') is None: sys.path.insert(0, str(root))
+from fastresize import bench
+from fastresize.progressive import ProgressiveResize
+from fastresize.schedule import size_schedule
+from fastresize.throughput import ThroughputMonitor
+from peers import SecondResize, load_fastxtend
+
+modes = {
+    'full':            'full size from the first batch to the last',
+    'by hand':         "as in fastbook's chapter 7: new loaders and another `fit_one_cycle` for each size of `epoch`'s schedule, one learner",
+    'fastxtend batch': "fastxtend's `ProgressiveResize`, arguments as in `batch`; its `fastcore.dispatch` and `.transform` are pointed at `fasttransform`",
+    'fastxtend epoch': 'the same, arguments as in `epoch`',
+    'composer':        "Composer's way: full-size batches, resized once more by nearest neighbour, at the sizes of `batch`; validates at full size",
+    'batch':           '`ProgressiveResize()`',
+    'epoch':           "`ProgressiveResize(increase_mode='epoch')`",
+    'crop':            "`ProgressiveResize(method='crop')`",
+    'lowpass':         "`ProgressiveResize(method='lowpass')`",
+    'equal time':      '`batch`, with as many epochs as fit into the seconds of `full`, by the first seed',
+    'preview':         'no training: what `learn.preview_resize` predicts for `batch` and `epoch`',
+    'floor':           'the bare steps of `full`, `batch` and `epoch`; 20 steps of each size are timed, after 2 that are not, and scaled up to their number'}
+n_sample,n_warm = 20,2
+floor_of = {'full':'full', 'by hand':'epoch', 'batch':'batch', 'epoch':'epoch', 'crop':'batch', 'lowpass':'batch'}  # whose steps are the same
+
+# ---- what is trained
+
+@lru_cache(None)
+def items(path, size, workers):
+    "What the loaders make of every picture before it is part of a batch: uint8 tensors, by loader"
+    dls = bench.get_dls(path, size, 64, workers)
+    dls.to('cpu')
+    whole = [dl.new(shuffle=False, drop_last=False, after_batch=noop) for dl in dls.loaders]
+    with no_random(reproducible=False): return [[tuple(t.clone() for t in item) for b in dl for item in zip(*b)] for dl in whole]
+
+def get_dls(a, size):
+    dls = bench.get_dls(a.path, size, a.bs, a.workers)
+    if a.cached:
+        for dl,o in zip(dls.loaders, items(a.path, size, a.workers)): dl.do_item = o.__getitem__
+    return dls
+
+def get_learner(a, dls):
+    learn = bench.get_learner(dls, a.arch)
+    learn.model.to(dls.device)
+    return learn
+
+def subset(path, n, folder):
+    "Links in `folder` to at most `n` training pictures of `path`, evenly over the classes, and to all for validation"
+    classes = sorted({o.parent.name for o in get_image_files(path/'train')})
+    for i,c in enumerate(classes):
+        (folder/'train'/c).mkdir(parents=True)
+        for o in sorted(get_image_files(path/'train'/c))[:n*(i+1)//len(classes) - n*i//len(classes)]: (folder/'train'/c/o.name).symlink_to(o.resolve())
+    (folder/'val').symlink_to((path/'val').resolve(), target_is_directory=True)
+    return folder
+
+def schedule_of(a, mode): return size_schedule(a.size, a.epochs, increase_by=a.increase_by, increase_mode=mode)
+
+def stages(a):
+    "Size and number of epochs of each stage of `epoch`'s schedule"
+    s = schedule_of(a, 'epoch')
+    ends = [round(p*a.epochs) for p in (0,*s.pcts,1)]
+    return [(size[0], end-start) for size,start,end in zip(s.sizes, ends, ends[1:])]
+
+def ours(a, **kwargs): return [ProgressiveResize(increase_by=a.increase_by, verbose=False, **kwargs)]
+
+callbacks = {
+    'full':            lambda a: [],
+    'by hand':         lambda a: [],
+    'fastxtend batch': lambda a: a.fastxtend('batch', a.increase_by),
+    'fastxtend epoch': lambda a: a.fastxtend('epoch', a.increase_by),
+    'composer':        lambda a: [SecondResize(schedule_of(a, 'batch'))],
+    'batch':           ours,
+    'epoch':           lambda a: ours(a, increase_mode='epoch'),
+    'crop':            lambda a: ours(a, method='crop'),
+    'lowpass':         lambda a: ours(a, method='lowpass'),
+    'equal time':      ours}
+
+def fits_of(a, mode):
+    "Size and number of epochs of each fit of a training"
+    if mode=='by hand': return stages(a)
+    return [(a.size, a.equal_epochs() if mode=='equal time' else a.epochs)]
+
+# ---- one training
+
+def sync():
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+
+class Seen(Callback):
+    "The image sizes that the model is trained on, in order of appearance"
+    def __init__(self): self.sizes = {}
+    def after_pred(self):
+        if self.training: self.sizes[self.x.shape[-1]] = True
+
+def fit(learn, epochs, lr, cbs):
+    "Seconds of a fit; seconds of it in which it waited and stepped, as far as measured; and CUDA's peak memory in MiB"
+    monitor = ThroughputMonitor(verbose=False)
+    sync()
+    start = perf_counter()
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr, cbs=[monitor,*cbs])
+    sync()
+    seconds = perf_counter()-start
+    df = monitor.to_df()
+    wait,step = [(df[k]*(df.batches-1)).sum()/1000 for k in ('wait_ms','step_ms')]
+    peak = max(torch.cuda.max_memory_allocated()/2**20, df.peak_mib.max()) if torch.cuda.is_available() else None  # the monitor resets CUDA's own
+    return seconds,wait,step,peak
+
+def train(a, mode, seed):
+    "Train once; what was measured"
+    set_seed(seed)
+    todo,cbs,seen = fits_of(a, mode),callbacks[mode](a),Seen()
+    all_dls = [get_dls(a, size) for size,_ in todo]
+    learn,fits = get_learner(a, all_dls[0]),[]
+    for dls,(_,epochs) in zip(all_dls, todo):
+        learn.dls = dls
+        fits.append(fit(learn, epochs, a.lr, [seen,*cbs]))
+    loss = learn.recorder.values[-1][0]
+    with learn.no_bar(), learn.no_logging(): acc = learn.validate(dl=a.check.valid)[1]  # a loader that no mode has touched
+    seconds,wait,step,peak = zip(*fits)
+    wait,step,sizes = sum(wait),sum(step),list(seen.sizes)
+    return dict(epochs=sum(n for _,n in todo), seconds=sum(seconds), accuracy=acc, train_loss=loss if math.isfinite(loss) else None,
+                peak_mib=max(peak) if peak[0] else None, waiting=wait/(wait+step) if wait+step else None, first_size=sizes[0], last_size=sizes[-1])
+
+# ---- the floor
+
+def step_seconds(learn, size, bs, n_class, train, n=n_sample):
+    "Seconds of one bare step of `bs` images of `size`: the mean of `n` in a row"
+    device = learn.dls.device
+    ready = [(torch.randn(bs, 3, *size, device=device), torch.randint(n_class, (bs,), device=device)) for _ in range(3)]
+    learn.model.train(train)
+    def step(x, y):
+        with torch.set_grad_enabled(train): pred = learn.model(x)
+        if not train: return
+        learn.loss_func(pred, y).backward()
+        learn.opt.step()
+        learn.opt.zero_grad()
+    for i in range(n_warm+n):
+        if i==n_warm:
+            sync()
+            start = perf_counter()
+        step(*ready[i%3])
+    sync()
+    return (perf_counter()-start)/n
+
+def floor(a, seed):
+    "Seconds of all bare steps, by schedule"
+    set_seed(seed)
+    learn = get_learner(a, a.check)
+    learn.create_opt()
+    train,valid = learn.dls.loaders[:2]
+    n,total = len(train),a.epochs*len(train)
+    @lru_cache(None)
+    def step(size, training): return step_seconds(learn, size, train.bs if training else valid.bs, learn.dls.c, training)
+    def seconds(size_at):
+        steps = Counter(size_at(i/total) for i in range(total))
+        valids = Counter(size_at((n*(e+1)-1)/total) for e in range(a.epochs))
+        return sum(k*step(size, True) for size,k in steps.items()) + sum(k*len(valid.dataset)/valid.bs*step(size, False) for size,k in valids.items())
+    return {'full': seconds(lambda pct: (a.size,a.size)), **{m: seconds(schedule_of(a, m).size_at) for m in ('batch','epoch')}}
+
+def preview(a, seed, mode):
+    "How many times as fast a training is, as predicted"
+    set_seed(seed)
+    learn = get_learner(a, get_dls(a, a.size))
+    with learn.no_bar(): return learn.preview_resize(a.epochs, show_plot=False, increase_by=a.increase_by, increase_mode=mode, verbose=False).speedup
+
+class FirstBatches(Callback):
+    "End the fit after 4 batches"
+    order = 100
+    def after_batch(self):
+        if self.iter==3: raise CancelFitException
+
+def warm_up(a):
+    "What is slow the first time: a few batches of a training, and a step of every size"
+    learn = get_learner(a, a.check)
+    if not len(a.check.train): raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training pictures, {len(a.check.train_ds)}')
+    fit(learn, 1, a.lr, [FirstBatches()])
+    for size in {*schedule_of(a, 'batch').sizes, *schedule_of(a, 'epoch').sizes}:
+        for train in (True,False): step_seconds(learn, size, min(a.bs, len(a.check.train_ds)), a.check.c, train, n=1)
+
+# ---- all trainings
+
+def one_line(e): return f'{type(e).__name__}: {" ".join(str(e).split())}'[:300]
+
+def said(r):
+    if 'error' in r or 'predicted' in r: return r.get('error') or f'{r["predicted"]:8.2f}x predicted'
+    return f'{r["seconds"]:8.1f} s' + (f', accuracy {r["accuracy"]:.1%}' if 'accuracy' in r else '')
+
+def try_one(a, mode, seed):
+    "The rows of one mode and seed; what goes wrong is in the row"
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        if mode=='floor':     rows = [dict(mode=f'floor {k}', epochs=a.epochs, seconds=v) for k,v in floor(a, seed).items()]
+        elif mode=='preview': rows = [dict(mode=f'preview {m}', epochs=a.epochs, predicted=preview(a, seed, m)) for m in ('batch','epoch')]
+        else:                 rows = [dict(mode=mode, **train(a, mode, seed))]
+    except Exception as e: rows = [dict(mode=mode, error=one_line(e))]
+    for r in rows: print(f'{r["mode"]:<16}', said(r), flush=True)
+    return [dict(seed=seed, **r) for r in rows]
+
+def run_seed(a, names, seed, runs):
+    "Add the rows of every mode, in an order of the seed's own, to `runs`"
+    order = random.Random(seed).sample(names, len(names))
+    if not runs: order.sort(key='equal time'.__eq__)  # it needs the first seed's seconds of the others
+    def epochs():
+        full,batch = [next(r for r in runs if r['mode']==m) for m in ('full','batch')]
+        if 'error' in full or 'error' in batch: raise RuntimeError('no seconds of `full` and `batch` to go by')
+        return max(a.epochs+1, round(a.epochs*full['seconds']/batch['seconds']))
+    a.equal_epochs = epochs
+    for i,mode in enumerate(order): runs += [dict(order=i+1, **r) for r in try_one(a, mode, seed)]
+
+# ---- what came out
+
+def spread(s, middle='median'):
+    s = s.dropna()
+    return {middle: s.agg(middle), 'min': s.min(), 'max': s.max()} if len(s) else None
+
+def summary(runs, names):
+    "Numbers of each mode over the seeds; whatever compares two modes does it seed by seed"
+    cols = 'seed','mode','epochs','seconds','predicted','accuracy','peak_mib','waiting','first_size','last_size','error'
+    df = pd.DataFrame(runs).reindex(columns=cols)
+    def by_mode(k): return df.pivot(index='seed', columns='mode', values=k).astype(float)
+    sec,acc,predicted = map(by_mode, ('seconds','accuracy','predicted'))
+    none = pd.Series(float('nan'), index=sec.index)
+    def one(m):
+        rows = df[(df['mode']==m) & df.error.isna()]
+        if not len(rows): return dict(runs=0)
+        last,seconds = rows.iloc[-1],sec[m]
+        return dict(runs=len(rows), epochs=int(last.epochs), seconds=spread(seconds), speedup=spread(sec.get('full', none)/seconds), predicted=spread(predicted.get(f'preview {m}', none)),
+                    accuracy=spread(acc[m], 'mean'), accuracy_to_full=spread(acc[m]-acc.get('full', none), 'mean'),
+                    sizes=None if pd.isna(last.first_size) else [int(last.first_size), int(last.last_size)],
+                    peak_mib=None if rows.peak_mib.isna().all() else float(rows.peak_mib.max()), waiting=spread(rows.waiting.astype(float)),
+                    efficiency=spread(sec.get(f'floor {floor_of.get(m)}', none)/seconds), seconds_to_fastxtend=spread(seconds/sec.get(f'fastxtend {m}', none)))
+    floors = [f'floor {m}' for m in ('full','batch','epoch')]
+    return {m: one(m) for m in [o for o in names if o not in ('floor','preview')] + floors*('floor' in names)}
+
+def versions():
+    def of(p):
+        try: return version(p)
+        except PackageNotFoundError: return None
+    ours = of('fastresize') or re.search(r'^version *= *(\S+)', (root/'settings.ini').read_text(), re.M)[1]
+    return {'fastresize': ours, **{p: of(p) for p in ('fastai','torch','torchvision')}, 'python': platform.python_version(), 'commit': commit()}
+
+def commit():
+    "The commit of the repository, with `-dirty` if there are changes beside it, or None"
+    try: git = subprocess.run(['git','describe','--always','--dirty','--abbrev=40','--exclude=*'], cwd=root, capture_output=True, text=True)
+    except OSError: return None
+    return git.stdout.strip() or None
+
+def table(summary):
+    "One row a mode: the middle of the seeds, and in brackets the smallest and the largest"
+    def cell(o, f):
+        if not o: return ''
+        mid,low,high = [f.format(v) for v in o.values()]
+        return mid if low==high else f'{mid} ({low} to {high})'
+    rows = {m: {'epochs':o['epochs'], 'seconds':cell(o['seconds'], '{:.1f}'), 'speedup':cell(o['speedup'], '{:.2f}x'), 'predicted':cell(o['predicted'], '{:.2f}x'), 'accuracy':cell(o['accuracy'], '{:.1%}'),
+                'to full':cell(o['accuracy_to_full'], '{:+.1%}'), 'waiting':f'{o["waiting"]["median"]:.0%}' if o['waiting'] else '', 'efficiency':cell(o['efficiency'], '{:.0%}'),
+                'time of fastxtend':cell(o['seconds_to_fastxtend'], '{:.2f}'), 'px':'{} to {}'.format(*o['sizes']) if o['sizes'] else '',
+                'MiB':f'{o["peak_mib"]:.0f}' if o['peak_mib'] else ''} for m,o in summary.items() if o['runs']}
+    df = pd.DataFrame.from_dict(rows, orient='index')
+    return df.loc[:, (df!='').any()].to_string()
+
+looks = {'full':('#777777','o'), 'by hand':('#000000','X'), 'fastxtend batch':('#e69f00','o'), 'fastxtend epoch':('#e69f00','s'), 'composer':('#cc79a7','D'),
+         'batch':('#0072b2','o'), 'epoch':('#0072b2','s'), 'crop':('#56b4e9','^'), 'lowpass':('#56b4e9','v'), 'equal time':('#009e73','P')}
+
+def plot(results):
+    "Seconds by mode, with a mark for the floor, and accuracy over seconds; a dot is a training"
+    from matplotlib.figure import Figure   # not pyplot: a figure that no window has to show
+    fig = Figure(figsize=(10,4), layout='constrained')
+    left,right = fig.subplots(1, 2)
+    df,stats = pd.DataFrame(results['runs']).reindex(columns=['mode','seconds','accuracy']),results['summary']
+    names = [m for m in looks if stats.get(m, {}).get('runs')]
+    for y,m in enumerate(names):
+        rows,(color,marker) = df[df['mode']==m].dropna(),looks[m]
+        s = stats[m]['seconds']
+        left.plot([s['min'],s['max']], [y,y], color=color, linewidth=2, alpha=.5)
+        for ax,values in ((left,[y]*len(rows)), (right,100*rows.accuracy)): ax.plot(rows.seconds, values, marker, color=color, markersize=8, alpha=.8, markeredgecolor='white', markeredgewidth=.7)
+        left.annotate(f'{s["median"]:.3g} s', (s['max'],y), xytext=(8,0), textcoords='offset points', va='center', fontsize=9)
+        floor = stats.get(f'floor {floor_of.get(m)}', {}).get('seconds')
+        if floor: left.plot(floor['median'], y, '|', color='black', markersize=14, markeredgewidth=2)
+    left.set(yticks=range(len(names)), yticklabels=names, xlabel='training time (s)', xlim=(0, 1.2*df[df['mode'].isin(names)].seconds.max()))
+    left.invert_yaxis()
+    right.set(xlabel='training time (s)', ylabel='accuracy at full size (%)')
+    words = ['a mark is a seed, the number their median' + ('; | the floor' if 'floor full' in stats else ''), 'marks as on the left']
+    for ax,w in zip((left,right), words):
+        ax.set_title(w, fontsize=9)
+        ax.grid(axis='x', color='#dddddd')
+        ax.set_axisbelow(True)
+    return fig
+
+def stem(out, device):
+    "Path of the results without its suffix; what is there is not written over"
+    name = f'{re.sub("[^a-z0-9]+", "-", device.lower()).strip("-")[:40].strip("-")}-{date.today()}'
+    return next(p for p in (out/(name + (f'-{i}' if i>1 else '')) for i in count(1)) if not p.with_name(p.name+'.json').exists())
+
+def write(path, results):
+    def file(suffix): return path.with_name(path.name+suffix)
+    file('.json').write_text(json.dumps(results, indent=1)+'\n')
+    pd.DataFrame(results['runs']).to_csv(file('.csv'), index=False)
+    if any(r.get('accuracy') is not None for r in results['runs']): plot(results).savefig(file('.png'), dpi=150)
+
+# ---- the command
+
+def check(a, names):
+    "Raise `BenchError` for arguments that cannot work"
+    for m in names:
+        if m not in modes: raise bench.BenchError(f'--modes: expected a list of {", ".join(modes)}; found {m}')
+    if 'equal time' in names and not {'full','batch'}<={*names}: raise bench.BenchError('--modes: expected `full` and `batch` beside `equal time`, which goes by their seconds')
+    for k in 'size','epochs','bs','increase_by','lr','seeds':
+        if not getattr(a, k)>0: raise bench.BenchError(f'--{k.replace("_","-")} {getattr(a, k)}: expected a number above 0')
+    for k in 'workers','n_train':
+        if (getattr(a, k) or 0)<0: raise bench.BenchError(f'--{k.replace("_","-")} {getattr(a, k)}: expected a number of 0 or more')
+    try: schedule_of(a, 'batch'), schedule_of(a, 'epoch')
+    except ValueError as e: raise bench.BenchError(e) from e
+    try: a.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise bench.BenchError(f'--out {a.out}: expected a folder to write into ({type(e).__name__})') from e
+
+def peers(a, names):
+    "Load fastxtend where it is asked for; the modes that are left out for want of it, and why"
+    theirs = [m for m in names if m.startswith('fastxtend')]
+    a.fastxtend,a.fastxtend_version = None,None
+    if not theirs: return {}
+    try: a.fastxtend,a.fastxtend_version = load_fastxtend(root/'build'/'peers')
+    except Exception as e: return {m: one_line(e) for m in theirs}
+    return {}
+
+def compare(a, names, args):
+    "Every mode for every seed, and the files"
+    left_out = {**{m: 'not asked for' for m in modes if m not in names}, **(missing := peers(a, names))}
+    for m,why in missing.items(): print(f'left out: {m} ({why})')
+    names = [m for m in names if m not in missing]
+    a.check = get_dls(a, a.size)
+    warm_up(a)
+    results = dict(date=str(date.today()), device=a.device, versions={**versions(), 'fastxtend': a.fastxtend_version}, arguments=args, modes=modes, left_out=left_out, runs=[])
+    path = stem(a.out, a.device)
+    for seed in range(42, 42+a.seeds):
+        print(f'\nseed {seed}')
+        run_seed(a, names, seed, results['runs'])
+        results['summary'] = summary(results['runs'], names)
+        left_out.update({r['mode']: r['error'] for r in results['runs'] if 'error' in r})
+        write(path, results)
+    return path,results
+
+@call_parse
+def main(
+    data:str='demo', # `demo`, `imagenette`, or a folder with `train` and `val` in it
+    arch:str='xresnet18', # Model: one of fastai's or torchvision's, untrained
+    size:int=128, # Final height and width in pixels
+    epochs:int=4, # Epochs
+    bs:int=32, # Images per batch
+    increase_by:int=16, # Pixels a growth (in Epoch mode the fewest)
+    lr:float=3e-3, # Highest learning rate of the one cycle
+    seeds:int=3, # How many seeds, from 42 on
+    workers:int=None, # Loader processes (default: fastai's choice)
+    modes:str=','.join(modes), # Which of these, separated by commas
+    n_train:int=0, # At most so many training pictures, evenly over the classes; 0 for all
+    cached:bool=False, # Keep what the loaders make of each picture, before it is part of a batch, in memory; its random crop then stays the same
+    device_name:str=None, # What to call the machine (default: its own name)
+    out:str='benchmarks/results', # Folder for the results
+):
+    "Train in every mode, seed by seed, and compare time and accuracy"
+    a = SimpleNamespace(**{**locals(), 'out': Path(out), 'device': device_name or bench.device_name()})
+    args = {k: v for k,v in {**vars(a), 'data': Path(data).name}.items() if k not in ('out','device','device_name')}
+    names = [*dict.fromkeys(m.strip() for m in modes.split(','))]
+    try:
+        check(a, names)
+        with TemporaryDirectory() as tmp:
+            path = bench.find_data(data, size)
+            a.path = subset(path, n_train, Path(tmp)) if n_train else path
+            path,results = compare(a, names, args)
+    except bench.BenchError as e:
+        print(f'compare: {e}', file=sys.stderr)
+        sys.exit(2)
+    print(f'\n{table(results["summary"])}\n')
+    for m in [m for m in results['modes'] if m in names]:
+        print(f'{m:<16} {results["modes"][m]}' + (f'; LEFT OUT OR FAILED: {results["left_out"][m]}' if m in results['left_out'] else ''))
+    print(f'\n{size} px, {arch}, {a.seeds} seed{"s"*(a.seeds!=1)}, {a.device}\nwrote {path}.json, .csv and .png')
