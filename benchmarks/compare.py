@@ -38,6 +38,7 @@ from fastcore.script import call_parse
 
 root = Path(__file__).resolve().parent.parent
 if find_spec('fastresize') is None: sys.path.insert(0, str(root))
+import fastresize.preview  # for `learn.preview_resize`
 from fastresize import bench
 from fastresize.progressive import ProgressiveResize
 from fastresize.schedule import size_schedule
