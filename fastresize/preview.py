@@ -5,37 +5,50 @@
 # %% auto #0
 __all__ = ['Preview', 'show_sizes']
 
-# %% ../nbs/10_preview.ipynb #3b3f54ab
+# %% ../nbs/10_preview.ipynb #e10afc1e
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
+from inspect import signature
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import CancelTrainException, CancelValidException, Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
+from fastai.optimizer import OptimWrapper
+from fastai.torch_core import default_device
 from fastcore.basics import noop, patch
+from fastcore.foundation import L
 
 from .dry_run import some_items, no_trace, size_of
-from .progressive import ProgressiveResize, _duration
+from .progressive import ProgressiveResize, _duration, _is_compiled
 from .resize import _images, resize_batch
 from .schedule import SizeSchedule, _area, _expect, _is_int, _short
 from .steer import Steer, unwrap
 from .throughput import _mark, _seconds
 
-# %% ../nbs/10_preview.ipynb #b11ab794
-_with = 'core','fp16','mixup','channelslast','training'   # the modules of fastai.callback that change what a step costs
+# %% ../nbs/10_preview.ipynb #816b6b5d
+_with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # what changes the cost of a step
 
-def _rehearsal(learn, cb, size):
-    "A learner like `learn` that trains at `size` alone"
+def _rehearsal(learn, cb, size=None, cbs=()):
+    "A learner like `learn` that trains by `cb`, or at `size` alone, with nothing of its own but the optimizer"
     cb = copy(cb)
-    cb._given,cb.verbose,cb.preallocate = SizeSchedule((size,)),False,False
-    cbs = [copy(o) for o in learn.cbs if type(o).__module__ in [f'fastai.callback.{m}' for m in _with]]
+    cb.verbose = False
+    if size:
+        full,cb._given,cb.preallocate = cb.schedule.final,SizeSchedule((size,)),False
+        cb._mode = lambda s: None if s==full else cb.resize_mode
     args = {k: getattr(learn, k) for k in 'loss_func opt_func lr splitter path wd wd_bn_bias train_bn moms'.split()}
     res = Learner(learn.dls, learn.model, metrics=[copy(m) for m in learn.metrics], **args)
-    new = [o for o in cbs if type(o) not in map(type, res.cbs)]
-    res.remove_cb(ProgressCallback).add_cbs([*new, cb])
-    return res
+    new = [copy(o) for o in learn.cbs if type(o).__module__ in _with] + [copy(o) for o in L(cbs)]
+    return res.remove_cb(ProgressCallback).add_cbs([*new, cb])
+
+def _fit(learn, *args, **kwargs):
+    "Fit without a word; after it nothing holds on to the optimizer's memory"
+    try:
+        with learn.no_logging(): learn.fit(*args, **kwargs)
+    finally:
+        learn.opt = None
+        for o in list(learn.cbs): learn.remove_cb(o)
 
 # %% ../nbs/10_preview.ipynb #626a4c47
 class _Stopwatch(Callback):
@@ -57,11 +70,13 @@ def _pace(marks, n_warm):
     a_batch = _seconds(marks[n_warm], marks[-1])/(len(marks)-1-n_warm)
     return max(0., _seconds(marks[0], marks[n_warm]) - n_warm*a_batch),a_batch
 
-# %% ../nbs/10_preview.ipynb #bde35f5c
+# %% ../nbs/10_preview.ipynb #0b87d47c
 @contextmanager
 def _unchanged(learn):
     "What is trained in this context is forgotten"
-    kept = [(p,p.detach().clone(),p.grad) for p in learn.model.parameters()]
+    kept = [(p,p.detach().to('cpu', copy=True),p.grad) for p in learn.model.parameters()]
+    opt = learn.opt_func if isinstance(learn.opt_func, OptimWrapper) else None   # built already, so the rehearsal has the same
+    was_opt = opt and deepcopy(opt.state_dict())
     dls = [unwrap(dl) for dl in learn.dls.loaders]
     rngs = [(dl,dl.rng,dl.rng.getstate()) for dl in dls if hasattr(dl, 'rng')]
     generators = [(g,g.get_state()) for g in (getattr(dl, 'generator', None) for dl in dls) if g is not None]
@@ -70,26 +85,27 @@ def _unchanged(learn):
         with no_trace(learn.model): yield
     finally:
         with torch.no_grad():
-            for p,was,grad in kept: p.copy_(was); p.grad = grad
+            for p,was,grad in kept:
+                p.copy_(was)
+                p.grad = grad
+        if opt: opt.load_state_dict(was_opt)
         for dl,rng,state in rngs:
             rng.setstate(state)
             dl.rng = rng
         for g,state in generators: g.set_state(state)
 
-# %% ../nbs/10_preview.ipynb #9cdb9098
-def _n_warm(dl):
-    "Batches until the pace is steady: those that the loader's workers load ahead, and two"
-    dl = unwrap(dl)
-    return 2 + 2*getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
+# %% ../nbs/10_preview.ipynb #9dda1c13
+def _n_workers(dls): return max(getattr(getattr(unwrap(dl), 'fake_l', unwrap(dl)), 'num_workers', 0) for dl in dls.loaders[:2])
 
-def _measure(learn, cb, size, n_batch):
+def _measure(learn, cb, size, n_batch, cbs=()):
     "Seconds to begin and seconds a batch at `size`, in training and in validation"
-    n_warm = max(map(_n_warm, learn.dls.loaders[:2]))
-    watch = _Stopwatch(n_warm+n_batch)
-    with _unchanged(learn), (res:=_rehearsal(learn, cb, size)).no_logging(): res.fit(1, cbs=watch)
+    n = _n_workers(learn.dls)
+    n_warm = 2+2*n                                  # what the workers load ahead, and two
+    watch = _Stopwatch(n_warm + max(n_batch, 2*n))  # workers deliver in turn: less than a few turns would miss the waiting
+    with _unchanged(learn): _fit(_rehearsal(learn, cb, size, cbs), 1, cbs=watch)
     return [*_pace(watch.marks[True], n_warm), *_pace(watch.marks.get(False, ()), n_warm)]
 
-# %% ../nbs/10_preview.ipynb #e9542ac1
+# %% ../nbs/10_preview.ipynb #f8e10c55
 @dataclass(repr=False)
 class Preview:
     "What a training will take, at full size and progressively, by what was measured"
@@ -98,6 +114,7 @@ class Preview:
     n_batches:tuple # Training and validation batches of an epoch
     paces:dict # `(height, width)` to `[seconds to begin, seconds a batch]`, of training and then of validation
     resize_valid:bool=True # Whether validation is at the size of the training
+    compiled:bool=False # Whether the model is compiled, which takes time that is not measured
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -127,19 +144,20 @@ class Preview:
     @property
     def speedup(self): return self.full_seconds/self.seconds
 
-# %% ../nbs/10_preview.ipynb #039a2649
+# %% ../nbs/10_preview.ipynb #e8b2c1a5
 @patch
 def to_df(self:Preview) -> pd.DataFrame: # One row a size
     "`from_epoch`, `size` in pixels, `ms_per_batch` of training, whether that was `measured`, and `share_pct` of the predicted time"
-    at = [0.,*(p*self.n_epoch for p in self.schedule.pcts)]
-    rows = [(e, _short(s), 1000*self.pace(s)[1], s in self.paces, 100*t/self.seconds) for e,(s,t) in zip(at, self._seconds(self.schedule).items())]
+    at,seconds = [0.,*(p*self.n_epoch for p in self.schedule.pcts)],self._seconds(self.schedule)
+    rows = [(e, _short(s), 1000*self.pace(s)[1], s in self.paces, 100*t/sum(seconds.values())) for e,(s,t) in zip(at, seconds.items())]
     return pd.DataFrame(rows, columns=['from_epoch','size','ms_per_batch','measured','share_pct'])
 
 @patch
 def __str__(self:Preview):
-    sizes = ', '.join(_short(s) for s in sorted(self.paces, key=_area))
-    return (f'{self.n_epoch} epochs would take {_duration(self.seconds)} instead of {_duration(self.full_seconds)} at full size: '
-            f'{self.cost:.0%} of the time, {self.speedup:.2f} times as fast. Measured at {sizes} px.')
+    sizes,some,full = ', '.join(_short(s) for s in sorted(self.paces, key=_area)),self.seconds,self.full_seconds
+    return (f'{self.n_epoch} epoch{"s"*(self.n_epoch!=1)} would take {_duration(some, full)} instead of {_duration(full)} at full size: '
+            f'{some/full:.0%} of the time, {full/some:.2f} times as fast. Measured at {sizes} px.'
+            + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled)
 
 @patch
 def __repr__(self:Preview): return f'{self}\n\n{self.to_df().to_string(index=False, float_format="{:.1f}".format)}'
@@ -149,7 +167,7 @@ def _repr_markdown_(self:Preview):
     rows = [f'| {r.from_epoch:.4g} | {r.size} | {r.ms_per_batch:.0f}{"" if r.measured else " (interpolated)"} | {r.share_pct:.0f} |' for r in self.to_df().itertuples()]
     return '\n'.join([str(self), '', '| from epoch | size (px) | training (ms/batch) | share of the time (%) |', '|---:|---:|---:|---:|', *rows])
 
-# %% ../nbs/10_preview.ipynb #9c207b78
+# %% ../nbs/10_preview.ipynb #242486d0
 @patch
 def plot(self:Preview,
     axs=None, # Two matplotlib axes to draw on
@@ -160,7 +178,8 @@ def plot(self:Preview,
     if axs is None: axs = plt.subplots(1, 2, figsize=figsize, layout='constrained', width_ratios=(3,2))[1]
     self.schedule.plot(self.n_epoch, ax=axs[0], resize_valid=self.resize_valid)
     axs[0].legend(loc='lower right')
-    axs[0].set_title(f'{_duration(self.seconds)} instead of {_duration(self.full_seconds)}', fontsize='medium')
+    some,full = self.seconds,self.full_seconds
+    axs[0].set_title(f'{_duration(some, full)} instead of {_duration(full)}', fontsize='medium')
     known = sorted(self.paces, key=_area)
     sizes = [s for s in self.schedule.sizes if known[0]<=s<=known[-1]]
     axs[1].plot([max(s) for s in sizes], [1000*self.pace(s)[1] for s in sizes], color='#0072b2')
@@ -169,61 +188,86 @@ def plot(self:Preview,
     axs[1].legend(loc='upper left')
     return axs
 
-# %% ../nbs/10_preview.ipynb #629c9457
+# %% ../nbs/10_preview.ipynb #8638c1c6
+def _planned(learn, cb, n_epoch, cbs):
+    "A copy of `cb` as it is when a fit of `n_epoch` epochs begins; the fit skips them all"
+    with _unchanged(learn):
+        res = _rehearsal(learn, cb, cbs=cbs)
+        cb = res.cbs[-1]
+        _fit(res, n_epoch, start_epoch=n_epoch)
+    return cb
+
 def _three(sizes):
     "The first of `sizes`, the last, and the one that lies between them by its pixels"
     middle = (_area(sizes[0])+_area(sizes[-1]))/2
     return list(dict.fromkeys([sizes[0], min(sizes, key=lambda s: abs(_area(s)-middle)), sizes[-1]]))
 
+def _with_args(cb, kwargs):
+    "`cb`, or a `ProgressiveResize` like it but for `kwargs`"
+    if cb is None: return ProgressiveResize(**kwargs)
+    own = {k: getattr(cb, '_given' if k=='schedule' else k) for k in signature(ProgressiveResize).parameters}
+    return ProgressiveResize(**{**own, **kwargs}) if kwargs else cb
+
 @patch
 def preview_resize(self:Learner,
     n_epoch:int, # Length of the training in epochs
-    n_batch:int=4, # Batches to time at each of three sizes, in each of three rounds
+    n_batch:int=4, # Batches to time in each short run; with many workers, more
     show_plot:bool=True, # Draw the schedule and what was measured
-    **kwargs, # Arguments of `ProgressiveResize`, to preview another than the learner's own
+    cbs=None, # Callbacks of your own without which the training does not run, or costs something else
+    **kwargs, # Arguments of `ProgressiveResize` to try instead of those that the learner's own has
 ) -> Preview: # Shows itself as a table; has `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
-    "Predict what progressive resizing saves in a training of `n_epoch` epochs, from a few steps that leave no trace. Raises what `fit` would raise"
+    """Predict what progressive resizing saves in a training of `n_epoch` epochs. Raises what `fit` would raise
+
+    Runs a few batches at three sizes, two or three times each, and puts back what they changed; the model is moved to the
+    device of the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision,
+    memory format, mixup, and gradients."""
     _expect(_is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     _expect(_is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
-    own = next((cb for cb in self.cbs if isinstance(cb, ProgressiveResize)), None)
-    cb = ProgressiveResize(**kwargs) if kwargs or own is None else copy(own)
-    cb.learn = self
-    if (item:=cb._plan(n_epoch)) is None: raise ValueError('this loader has no item that could be used without using it up: expected one over a dataset with a length')
-    cb._prove(item)
+    cb = _with_args(next((o for o in self.cbs if isinstance(o, ProgressiveResize)), None), kwargs)
+    if not len(self.dls.train): raise ValueError('the training loader gives no batches: is its batch size larger than the dataset?')
+    if some_items(self.dls.train) is None: raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset with a length')
+    self.model.to(getattr(self.dls, 'device', default_device()))
+    cb = _planned(self, cb, n_epoch, cbs)
     sizes = _three(cb.schedule.sizes)
-    rounds = [{s: _measure(self, cb, s, n_batch) for s in order} for order in (sizes, sizes[::-1], sizes)]
+    rounds = [{s: _measure(self, cb, s, n_batch, cbs) for s in order} for order in (sizes, sizes[::-1], sizes)[_n_workers(self.dls)>0:]]
     paces = {s: [min(o) for o in zip(*(r[s] for r in rounds))] for s in sizes}  # what else the machine does, or compiles, only adds
-    res = Preview(cb.schedule, n_epoch, tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2]), paces, cb.resize_valid)
+    if torch.cuda.is_available(): torch.cuda.empty_cache()
+    res = Preview(cb.schedule, n_epoch, tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2]), paces, cb.resize_valid, _is_compiled(self.model))
     if show_plot: res.plot()
     return res
 
-# %% ../nbs/10_preview.ipynb #881e1078
-def _sized_batch(dl, size, n):
+# %% ../nbs/10_preview.ipynb #4ffa1c4c
+def _sized_batch(dl, size, n, method, mode):
     "`n` items of `dl` as a batch of `size`, with the same random choices every time"
     steer = Steer(dl)
-    with steer.at(size): b = some_items(dl, n)
-    return b if size_of(b)==size else type(b)(resize_batch(b[:1], size=size)[0]+b[1:])
+    with no_trace(), steer.at(size if method=='interpolate' else None, mode):
+        b = some_items(dl, n)
+        if b is None: raise ValueError('this loader has no item that could be shown without using it up: expected one over a dataset with a length')
+        return b if size_of(b)==size else type(b)((*resize_batch(tuple(b[:1]), size=size, method=method, mode=mode or 'bilinear')[0], *b[1:]))
 
 def _pictures(dl, b):
     "The pictures of batch `b`, `(height, width, 3)` between 0 and 1"
     decode = getattr(getattr(unwrap(dl), 'after_batch', None), 'decode', noop)
     x = next(_images(decode(b), lambda t: isinstance(t, torch.Tensor) and t.ndim==4)).as_subclass(torch.Tensor).cpu()
     x = x if x.is_floating_point() else x/255
-    return x.float().clamp(0, 1).permute(0,2,3,1).expand(-1,-1,-1,3).numpy()
+    x = x[:,:3] if x.shape[1]>=3 else x[:,:1].expand(-1,3,-1,-1)
+    return x.float().clamp(0, 1).permute(0,2,3,1).numpy()
 
-# %% ../nbs/10_preview.ipynb #548d62f2
+# %% ../nbs/10_preview.ipynb #895c7957
 def show_sizes(
     dls, # `DataLoaders`, or one loader
     schedule:SizeSchedule, # For instance `learn.progressive_resize.schedule`, or from `size_schedule`
     n:int=3, # Pictures
     n_size:int=6, # Sizes, at most: the first, the last, and some between them
+    method:str='interpolate', # How images are made small: interpolate, crop or lowpass
+    mode:str='bilinear', # Interpolation below full size
     width:float=1.6, # Of a picture, in inches
 ):
     "The same training pictures at the sizes of `schedule`, side by side, as the model sees them"
     import matplotlib.pyplot as plt
     dl = getattr(dls, 'train', dls)
     sizes = [schedule.sizes[i] for i in dict.fromkeys(np.linspace(0, len(schedule.sizes)-1, n_size).round().astype(int))]
-    columns = [_pictures(dl, _sized_batch(dl, s, n)) for s in sizes]
+    columns = [_pictures(dl, _sized_batch(dl, s, n, method, None if s==schedule.final else mode)) for s in sizes]
     h,w = schedule.final
     n = len(columns[0])
     axs = plt.subplots(n, len(sizes), figsize=(width*len(sizes), (width*h/w)*n+0.3), squeeze=False, layout='constrained')[1]

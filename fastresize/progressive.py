@@ -234,13 +234,13 @@ def _check_compiled(self:ProgressiveResize):
     warn(f'`torch.compile`: this schedule has {len(s.sizes)} sizes, and nearly each is compiled anew; after {limit} compilations (torch._dynamo.config.recompile_limit) '
          f'the rest run uncompiled. `increase_by={by}` fits')
 
-# %% ../nbs/04_progressive.ipynb #52710ee5
+# %% ../nbs/04_progressive.ipynb #0ed5bedf
 def _compilations():
     "How often `torch.compile` has compiled in this process, and the seconds that took"
-    times = torch._dynamo.utils.compilation_time_metrics
+    times = getattr(torch._dynamo.utils, 'compilation_time_metrics', {})
     return len(times.get('_compile.compile_inner', ())), sum(sum(times.get(k, ())) for k in ('_compile.compile_inner','backward._backward_impl'))
 
-def _duration(s): return f'{s:.{int(s<10)}f} s' if s<120 else f'{s/60:.3g} min'
+def _duration(s, beside=0): return f'{s:.{int(s<10)}f} s' if max(s,beside)<120 else f'{s/60:.3g} min'
 
 _worth = 0.1 # share of the fit's time spent compiling that is worth a word
 

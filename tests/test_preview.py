@@ -1,4 +1,5 @@
 "A preview predicts by what it measures, shows what the model sees, and leaves no trace"
+import itertools
 import matplotlib
 matplotlib.use('agg')
 import pytest
@@ -7,6 +8,13 @@ from test_dry_run import same, state, trained
 from fastresize.preview import Preview, _pace, show_sizes
 
 def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)
+
+def endless():
+    "Loaders whose items are gone when they have been looked at"
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self): return iter([(torch.rand(3,64,64), 0)]*16)
+        def __len__(self): return 16
+    return DataLoaders(*[torch.utils.data.DataLoader(Stream(), batch_size=8) for _ in range(2)])
 
 def by_hand(**kwargs):
     "4 epochs of 8 batches: 16 at 32 px, 8 that grow, 8 at 64 px"
@@ -92,11 +100,72 @@ def test_other_arguments_than_the_learners():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     p = preview(learn, initial_size=16, increase_mode='epoch')
     assert p.schedule.initial==(16,16) and learn.progressive_resize.initial_size==0.5
+    p = preview(learn, resize_valid=False)
+    assert len(p.schedule.sizes)==5 and not p.resize_valid  # `increase_by=8` is still the learner's own
+    given = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((48,64), (0.5,))))
+    assert preview(given, resize_valid=False).schedule.sizes==((48,48),(64,64))
+
+class Sizes(Callback):
+    "Keeps what its copies see, too"
+    order,seen = 99,[]
+    def before_batch(self): self.seen.append((tuple(self.x.shape[-2:]), self.training))
+
+def test_it_rehearses_each_of_three_sizes_in_turn_with_callbacks_that_are_asked_for():
+    Sizes.seen.clear()
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    preview(learn, cbs=Sizes())
+    assert [h for (h,_),_ in itertools.groupby(s for s,train in Sizes.seen if train)]==[32,48,64,48,32,48,64]  # 64 and 32 twice in a row
+    assert {s for s,t in Sizes.seen if not t}=={(32,32),(48,48),(64,64)}
+    assert all(cb.learn is learn for cb in learn.cbs)
+
+def test_the_mode_below_full_size_is_that_of_the_callback():
+    modes = []
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16, resize_mode='nearest'))
+    tfm = next(f for f in learn.dls.train.after_batch.fs if isinstance(f, AffineCoordTfm))
+    was,encode = tfm.mode,type(tfm).before_call
+    def spy(self, *args, **kwargs):
+        modes.append((self.size, self.mode))
+        return encode(self, *args, **kwargs)
+    try:
+        type(tfm).before_call = spy
+        preview(learn)
+    finally: type(tfm).before_call = encode
+    assert ((32,32),'nearest') in modes and ((32,32),was) not in modes and tfm.mode==was
+
+def test_a_built_optimizer_keeps_its_averages():
+    model = small_model()
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False), model=model,
+                    opt_func=OptimWrapper(opt=torch.optim.Adam(model.parameters(), lr=1e-3)))
+    learn.fit(1)
+    def averages(): return [learn.opt.opt.state[p]['exp_avg'].clone() for p in model.parameters()],learn.opt.hypers
+    before = averages()
+    assert before[0][0].abs().sum()>0
+    preview(learn)
+    assert same(before, averages())
+
+def test_callbacks_of_functions_and_of_predictions_stay_out():
+    calls = []
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), FetchPredsCallback(), before_batch_cb(lambda cb: calls.append(cb)))
+    preview(learn)
+    assert calls==[]
+
+def test_nothing_holds_on_to_an_optimizer():
+    import gc
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    gc.collect()
+    n = sum(isinstance(o, Optimizer) for o in gc.get_objects())
+    gc.disable()
+    try: preview(learn)
+    finally: gc.enable()
+    assert sum(isinstance(o, Optimizer) for o in gc.get_objects())==n
 
 def test_mistakes():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     for k in (0, 1.5, None):
         with pytest.raises(ValueError, match='`n_epoch`=.*expected an int above 0'): learn.preview_resize(k)
+    with pytest.raises(ValueError, match='gives no batches'): preview(learner(make_dls(*aug_transforms(), bs=100)))
+    with pytest.raises(ValueError, match='expected one over a dataset with a length'): preview(learner(endless()))
+    with pytest.raises(ValueError, match='expected one over a dataset with a length'): show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
     with pytest.raises(ValueError, match='`n_batch`=0: expected an int above 0'): learn.preview_resize(4, n_batch=0)
     with pytest.raises(ValueError, match='`start`=0.9: expected less than'): learn.preview_resize(4, start=0.9, finish=0.5)
     fixed = learner(make_dls(*aug_transforms()), model=nn.Sequential(nn.Conv2d(3,4,3,4), Flatten(), nn.Linear(4*16*16,2)))
@@ -123,6 +192,12 @@ def test_show_sizes(name):
     sizes = [size_schedule(final, 20, increase_by=4).sizes[i] for i in (0,3,5,8)]
     assert shown==[[(*s,3) for s in sizes]]*2
     assert axs[0,0].get_title()==('24×32 px' if name=='rectangle' else '32 px') and torch.equal(rng, torch.get_rng_state())
+
+@pytest.mark.parametrize('channels', [1,2,4])
+def test_show_sizes_of_other_channels(channels):
+    dl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(8,channels,64,64), torch.zeros(8)), batch_size=4)
+    axs = show_sizes(DataLoaders(dl, dl), SizeSchedule((32,64), (0.5,)), n=2, method='lowpass')
+    assert [ax.images[0].get_array().shape for ax in axs[0]]==[(32,32,3),(64,64,3)]
 
 def test_show_sizes_makes_the_same_random_choices():
     axs = show_sizes(make_dls(Rotate(p=1, max_deg=90), Normalize.from_stats(*imagenet_stats)), SizeSchedule((32,64), (0.5,)), n=2)
