@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Preview', 'show_sizes']
 
-# %% ../nbs/10_preview.ipynb #e10afc1e
+# %% ../nbs/10_preview.ipynb #30d18a09
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from inspect import signature
+from statistics import median
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd, torch
@@ -188,7 +189,7 @@ def plot(self:Preview,
     axs[1].legend(loc='upper left')
     return axs
 
-# %% ../nbs/10_preview.ipynb #8638c1c6
+# %% ../nbs/10_preview.ipynb #11ac2f76
 def _planned(learn, cb, n_epoch, cbs):
     "A copy of `cb` as it is when a fit of `n_epoch` epochs begins; the fit skips them all"
     with _unchanged(learn):
@@ -230,7 +231,7 @@ def preview_resize(self:Learner,
     cb = _planned(self, cb, n_epoch, cbs)
     sizes = _three(cb.schedule.sizes)
     rounds = [{s: _measure(self, cb, s, n_batch, cbs) for s in order} for order in (sizes, sizes[::-1], sizes)[_n_workers(self.dls)>0:]]
-    paces = {s: [min(o) for o in zip(*(r[s] for r in rounds))] for s in sizes}  # what else the machine does, or compiles, only adds
+    paces = {s: [f(o) for f,o in zip((min,median)*2, zip(*(r[s] for r in rounds)))] for s in sizes}  # only the first beginning may have something to compile
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     res = Preview(cb.schedule, n_epoch, tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2]), paces, cb.resize_valid, _is_compiled(self.model))
     if show_plot: res.plot()
