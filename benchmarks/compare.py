@@ -344,14 +344,11 @@ def check(a, names):
     for m in names:
         if m not in modes: raise bench.BenchError(f'--modes: expected a list of {", ".join(modes)}; found {m}')
     if 'equal time' in names and not {'full','batch'}<={*names}: raise bench.BenchError('--modes: expected `full` and `batch` beside `equal time`, which goes by their seconds')
-    for k in 'size','epochs','bs','increase_by','lr','seeds':
-        if not getattr(a, k)>0: raise bench.BenchError(f'--{k.replace("_","-")} {getattr(a, k)}: expected a number above 0')
-    for k in 'workers','n_train':
-        if (getattr(a, k) or 0)<0: raise bench.BenchError(f'--{k.replace("_","-")} {getattr(a, k)}: expected a number of 0 or more')
+    def values(*names): return {k: getattr(a, k) for k in names}
+    bench.check_numbers(values('size','epochs','bs','increase_by','lr','seeds'), values('workers','n_train'))
     try: schedule_of(a, 'batch'), schedule_of(a, 'epoch')
     except ValueError as e: raise bench.BenchError(e) from e
-    try: a.out.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise bench.BenchError(f'--out {a.out}: expected a folder to write into ({type(e).__name__})') from e
+    bench.out_folder(a.out)
 
 def peers(a, names):
     "Load fastxtend where it is asked for; the modes that are left out for want of it, and why"

@@ -34,6 +34,7 @@ try: import fastresize
 except ImportError: sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fastresize import bench
 from fastresize.all import *
+from fastresize.throughput import _mark, _seconds
 
 # Data and learners
 
@@ -60,18 +61,7 @@ def get_learner(dls, arch, config='plain'):
     learn.logger = noop
     return learn
 
-# Clock and allocator
-
-def mark(device):
-    "This moment on the timeline of `device`"
-    if device.type!='cuda': return perf_counter()
-    e = torch.cuda.Event(enable_timing=True)
-    e.record()
-    return e
-
-def between(a, b):
-    "Milliseconds from mark `a` to mark `b`, when the device has come to both"
-    return (b-a)*1e3 if isinstance(a, float) else a.elapsed_time(b)
+# Allocator
 
 def wait(device):
     if device.type=='cuda': torch.cuda.synchronize()
@@ -95,10 +85,10 @@ class Watch(Callback):
     def before_batch(self):
         if not self.training: return
         if self.train_iter<2: self.seen[('first_batch','second_batch')[self.train_iter]] = allocator(self.on)
-        if self.iter==0: self.since = mark(self.on)   # the start of an epoch's loader is no part of a step
+        if self.iter==0: self.since = _mark(self.on)   # the start of an epoch's loader is no part of a step
     def after_batch(self):
         if not self.training: return
-        now = mark(self.on)
+        now = _mark(self.on)
         self.steps.append((tuple(self.x.shape[-2:]), self.since, now))
         self.since = now
     def after_fit(self): self.seen['end'] = allocator(self.on)
@@ -114,7 +104,7 @@ def watched(device, mode, benchmark, arch, size, bs, epochs, increase_by, n, dat
     learn.fit_one_cycle(epochs, 1e-3, cbs=[*cbs,watch])
     wait(device)
     return dict(mode=mode, benchmark=benchmark, seconds=perf_counter()-start, allocator=watch.seen, peak=peaks(device),
-                steps=[(size, between(a, b)) for size,a,b in watch.steps])
+                steps=[(size, 1000*_seconds(a, b)) for size,a,b in watch.steps])
 
 def fresh(f, **kwargs):
     "`f(**kwargs)` in a process of its own: what cuDNN has tried, it remembers as long as its process lives"

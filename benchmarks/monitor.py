@@ -6,25 +6,14 @@ and what it does with the marks at the end of an epoch, shared out over the batc
 from statistics import median
 from time import perf_counter
 
-from fastai.vision.all import *
+import torch
 from fastresize.all import *
-
-block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: np.zeros((64,64,3), dtype=np.uint8), get_y=lambda i: i%2, splitter=IndexSplitter([0,1]))
-
-class Keep(Callback):
-    "Keep the timed loader of a training that begins"
-    order = 90
-    def before_batch(self):
-        global timed
-        timed = self.learn.dl
-        raise CancelFitException
+from running import begun
 
 def cost(device, n=2000, rounds=10):
     "Median microseconds a batch: in the loop, and at the end of the epoch"
-    dls = block.dataloaders(range(16), bs=2, num_workers=0, device=device)
-    learn = Learner(dls, nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2)), cbs=[ThroughputMonitor(verbose=False),Keep()])
-    with learn.no_bar(): learn.fit(1)
-    b,us = dls.one_batch(),[]
+    learn,timed = begun(ThroughputMonitor(verbose=False), device=device)
+    b,us = learn.dls.one_batch(),[]
     for _ in range(rounds):
         start = perf_counter()
         for _ in range(n): timed.make(lambda: b, None)

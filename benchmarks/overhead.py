@@ -8,21 +8,9 @@ from time import perf_counter
 
 from fastai.vision.all import *
 from fastresize.all import *
+from running import begun
 
-block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: np.zeros((64,64,3), dtype=np.uint8), get_y=lambda i: i%2,
-                  splitter=IndexSplitter([0,1]), batch_tfms=aug_transforms())
-dls = block.dataloaders(range(16), bs=2, num_workers=0, device='cpu')
-
-class Stop(Callback):
-    "Keep the wrapped loader of a running training"
-    order = 90
-    def before_batch(self):
-        global sized
-        sized = self.learn.dl
-        raise CancelFitException
-
-learn = Learner(dls, nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2)), cbs=[ProgressiveResize(verbose=False),Stop()])
-with learn.no_bar(): learn.fit(4)
+learn,sized = begun(ProgressiveResize(verbose=False), n_epoch=4, batch_tfms=aug_transforms())
 
 class Empty(Callback): pass
 empty,events = Empty(),'before_batch after_pred after_loss before_backward after_backward before_step after_step after_batch'.split()

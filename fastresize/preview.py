@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Preview', 'show_sizes']
 
-# %% ../nbs/10_preview.ipynb #30d18a09
+# %% ../nbs/10_preview.ipynb #41914125
 from contextlib import contextmanager
 from copy import copy, deepcopy
+from functools import cached_property
 from inspect import signature
 from statistics import median
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
 from .dry_run import some_items, no_trace, size_of
-from .progressive import ProgressiveResize, _duration, _is_compiled
+from .progressive import ProgressiveResize, _duration, _is_compiled, _no_batches
 from .resize import _images, resize_batch
 from .schedule import SizeSchedule, _area, _expect, _is_int, _short
 from .steer import Steer, unwrap
-from .throughput import _mark, _seconds
+from .throughput import _mark, _n_workers, _seconds
 
 # %% ../nbs/10_preview.ipynb #816b6b5d
 _with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # what changes the cost of a step
@@ -95,18 +96,18 @@ def _unchanged(learn):
             dl.rng = rng
         for g,state in generators: g.set_state(state)
 
-# %% ../nbs/10_preview.ipynb #9dda1c13
-def _n_workers(dls): return max(getattr(getattr(unwrap(dl), 'fake_l', unwrap(dl)), 'num_workers', 0) for dl in dls.loaders[:2])
+# %% ../nbs/10_preview.ipynb #1bbebebc
+def _most_workers(dls): return max(_n_workers(dl) or 0 for dl in dls.loaders[:2])
 
 def _measure(learn, cb, size, n_batch, cbs=()):
     "Seconds to begin and seconds a batch at `size`, in training and in validation"
-    n = _n_workers(learn.dls)
+    n = _most_workers(learn.dls)
     n_warm = 2+2*n                                  # what the workers load ahead, and two
     watch = _Stopwatch(n_warm + max(n_batch, 2*n))  # workers deliver in turn: less than a few turns would miss the waiting
     with _unchanged(learn): _fit(_rehearsal(learn, cb, size, cbs), 1, cbs=watch)
     return [*_pace(watch.marks[True], n_warm), *_pace(watch.marks.get(False, ()), n_warm)]
 
-# %% ../nbs/10_preview.ipynb #f8e10c55
+# %% ../nbs/10_preview.ipynb #6373a220
 @dataclass(repr=False)
 class Preview:
     "What a training will take, at full size and progressively, by what was measured"
@@ -136,21 +137,23 @@ class Preview:
             res[valid] += paces[valid][2] + n_valid*paces[valid][3]
         return res
 
-    @property
+    @cached_property
     def full_seconds(self): return sum(self._seconds(SizeSchedule((self.schedule.final,))).values())
+    @cached_property
+    def _by_size(self): return self._seconds(self.schedule)
     @property
-    def seconds(self): return sum(self._seconds(self.schedule).values())
+    def seconds(self): return sum(self._by_size.values())
     @property
     def cost(self): return self.seconds/self.full_seconds
     @property
     def speedup(self): return self.full_seconds/self.seconds
 
-# %% ../nbs/10_preview.ipynb #e8b2c1a5
+# %% ../nbs/10_preview.ipynb #b371dda7
 @patch
 def to_df(self:Preview) -> pd.DataFrame: # One row a size
     "`from_epoch`, `size` in pixels, `ms_per_batch` of training, whether that was `measured`, and `share_pct` of the predicted time"
-    at,seconds = [0.,*(p*self.n_epoch for p in self.schedule.pcts)],self._seconds(self.schedule)
-    rows = [(e, _short(s), 1000*self.pace(s)[1], s in self.paces, 100*t/sum(seconds.values())) for e,(s,t) in zip(at, seconds.items())]
+    at = [0.,*(p*self.n_epoch for p in self.schedule.pcts)]
+    rows = [(e, _short(s), 1000*self.pace(s)[1], s in self.paces, 100*t/self.seconds) for e,(s,t) in zip(at, self._by_size.items())]
     return pd.DataFrame(rows, columns=['from_epoch','size','ms_per_batch','measured','share_pct'])
 
 @patch
@@ -189,7 +192,7 @@ def plot(self:Preview,
     axs[1].legend(loc='upper left')
     return axs
 
-# %% ../nbs/10_preview.ipynb #11ac2f76
+# %% ../nbs/10_preview.ipynb #8d61e5d1
 def _planned(learn, cb, n_epoch, cbs):
     "A copy of `cb` as it is when a fit of `n_epoch` epochs begins; the fit skips them all"
     with _unchanged(learn):
@@ -224,13 +227,13 @@ def preview_resize(self:Learner,
     memory format, mixup, and gradients."""
     _expect(_is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     _expect(_is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
-    cb = _with_args(next((o for o in self.cbs if isinstance(o, ProgressiveResize)), None), kwargs)
-    if not len(self.dls.train): raise ValueError('the training loader gives no batches: is its batch size larger than the dataset?')
+    cb = _with_args(next(iter(self._grab_cbs(ProgressiveResize)), None), kwargs)
+    if not len(self.dls.train): raise ValueError(_no_batches)
     if some_items(self.dls.train) is None: raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset with a length')
     self.model.to(getattr(self.dls, 'device', default_device()))
     cb = _planned(self, cb, n_epoch, cbs)
     sizes = _three(cb.schedule.sizes)
-    rounds = [{s: _measure(self, cb, s, n_batch, cbs) for s in order} for order in (sizes, sizes[::-1], sizes)[_n_workers(self.dls)>0:]]
+    rounds = [{s: _measure(self, cb, s, n_batch, cbs) for s in order} for order in (sizes, sizes[::-1], sizes)[_most_workers(self.dls)>0:]]
     paces = {s: [f(o) for f,o in zip((min,median)*2, zip(*(r[s] for r in rounds)))] for s in sizes}  # only the first beginning may have something to compile
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     res = Preview(cb.schedule, n_epoch, tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2]), paces, cb.resize_valid, _is_compiled(self.model))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/04_progressive.ipynb #72e4bd6f
+# %% ../nbs/04_progressive.ipynb #b5808124
 import math, sys, time
 from contextlib import nullcontext
 from warnings import warn
@@ -21,7 +21,7 @@ from fastcore.basics import patch, store_attr
 
 from .dry_run import _split, dry_run, some_items, size_of, try_sizes
 from .resize import _methods, _modes, resize_batch
-from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _is_int, _short, as_size, initial_for, size_schedule
+from .schedule import IncreaseMode, SizeSchedule, _as_epoch, _expect, _gap, _is_int, _short, as_size, initial_for, size_schedule
 from .steer import SizedDL, Steer, check_points, unwrap
 
 # %% ../nbs/04_progressive.ipynb #1781afcf
@@ -31,8 +31,9 @@ def _in_fit(learn, part='fit'):
     while f and f.f_code.co_name!='_with_events': f = f.f_back
     return f is not None and f.f_locals['event_type']==part and not learn.lock.locked()
 
-# %% ../nbs/04_progressive.ipynb #079b309f
+# %% ../nbs/04_progressive.ipynb #d9147772
 _grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
+_no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
 _pretrained = ('The body is frozen, so it is probably pretrained: where the photographs are of the kind it has seen, '
                'progressive resizing may cost accuracy (fastbook, chapter 7).')
 _schedule_args = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
@@ -84,10 +85,10 @@ class ProgressiveResize(Callback):
         if not _in_fit(self.learn): return
         self._on = self.n_epoch>0 and not hasattr(self.learn, 'lr_finder')
         if self._on and not len(self.dls.train):
-            warn('the training loader gives no batches: is its batch size larger than the dataset?')
+            warn(_no_batches)
             self._on = False
         if not self._on: return
-        others = [cb for cb in self.learn.cbs if isinstance(cb, ProgressiveResize)]
+        others = self.learn._grab_cbs(ProgressiveResize)
         if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         self._begun = (time.perf_counter(), *_compilations()) if _is_compiled(self.learn.model) else None
         item = self._plan(self.n_epoch)
@@ -220,7 +221,7 @@ def _check_end(self:ProgressiveResize):
         by = '`schedule`' if self._given else f'`increase_by`={self.increase_by!r}'
         warn(f'{by} makes {len(due)} growths, but only {len(set(due))} of them find a batch of their own; the other sizes are skipped')
 
-# %% ../nbs/04_progressive.ipynb #46f6e1da
+# %% ../nbs/04_progressive.ipynb #df739443
 def _is_compiled(model): return any(hasattr(m, '_orig_mod') or getattr(m, '_compiled_call_impl', None) for m in (model, getattr(model, 'module', model)))
 
 @patch
@@ -229,12 +230,12 @@ def _check_compiled(self:ProgressiveResize):
     limit,s = torch._dynamo.config.recompile_limit,self.schedule
     def graphs(n): return 2*n if self.resize_valid else n+1   # one for training and one for evaluation
     if graphs(len(s.sizes))<=limit: return
-    gap = max(b-a for a,b in zip(s.initial, s.final))
+    gap = _gap(s.initial, s.final)
     by = next((b for b in range(1, gap+1) if graphs(math.ceil(gap/b)+1)<=limit), gap)
     warn(f'`torch.compile`: this schedule has {len(s.sizes)} sizes, and nearly each is compiled anew; after {limit} compilations (torch._dynamo.config.recompile_limit) '
          f'the rest run uncompiled. `increase_by={by}` fits')
 
-# %% ../nbs/04_progressive.ipynb #0ed5bedf
+# %% ../nbs/04_progressive.ipynb #54421631
 def _compilations():
     "How often `torch.compile` has compiled in this process, and the seconds that took"
     times = getattr(torch._dynamo.utils, 'compilation_time_metrics', {})
@@ -249,7 +250,7 @@ def after_fit(self:ProgressiveResize):
     "Say what compiling cost, if it was more than a tenth of the time, and how many sizes would do"
     if not (self._on and self._begun and _in_fit(self.learn)): return
     fit_seconds,n,seconds = (b-a for a,b in zip(self._begun, (time.perf_counter(), *_compilations())))
-    n_size,gap = len(self.schedule.sizes),max(b-a for a,b in zip(self.schedule.initial, self.schedule.final))
+    n_size,gap = len(self.schedule.sizes),_gap(self.schedule.initial, self.schedule.final)
     by = 16*math.ceil(gap/64)   # four growths or fewer
     n_fewer = math.ceil(gap/by)+1
     if n<n_size or n_fewer>=n_size or seconds<_worth*fit_seconds: return

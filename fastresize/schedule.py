@@ -122,14 +122,18 @@ def _epoch_growths(gap, increase_by, start, finish, unit=1):
     n = math.ceil(gap/by)
     return by,[last - (n-1-k)*(room//n) for k in range(n)]
 
-# %% ../nbs/00_schedule.ipynb #13e350cf
+# %% ../nbs/00_schedule.ipynb #f444114e
+def _gap(initial, final):
+    "Pixels to grow on the side that has further to go"
+    return max(f-i for i,f in zip(initial,final))
+
 def _sizes(initial, final, by, n, multiple_of):
     "The sizes of `n` growths by `by` pixels on the side with the larger gap"
-    gap = max(f-i for i,f in zip(initial,final))
+    gap = _gap(initial, final)
     def side(i, f, k): return i + (f-i)*k*by//gap//multiple_of*multiple_of
     return (initial, *(tuple(side(i,f,k) for i,f in zip(initial,final)) for k in range(1,n)), final)
 
-# %% ../nbs/00_schedule.ipynb #a0a95731
+# %% ../nbs/00_schedule.ipynb #2195b1fa
 def size_schedule(
     final_size:int|tuple, # Final `(height, width)` in pixels
     n_epoch:int, # Length of the training in epochs
@@ -147,7 +151,7 @@ def size_schedule(
     initial = initial_for(initial_size, final, multiple_of)
     begin,end = _as_epoch(start, n_epoch, 'start'),_as_epoch(finish, n_epoch, 'finish')
     _expect(begin<end, 'start', start, f'less than `finish`={finish!r} (epoch {begin:.4g} and {end:.4g} of {n_epoch})')
-    gap,by = max(f-i for i,f in zip(initial,final)),math.ceil(increase_by/multiple_of)*multiple_of
+    gap,by = _gap(initial, final),math.ceil(increase_by/multiple_of)*multiple_of
     if mode==IncreaseMode.Batch: by,epochs = _batch_growths(gap, by, begin, end)
     else:                        by,epochs = _epoch_growths(gap, by, begin, end, multiple_of)
     if not epochs: return SizeSchedule((final,))

@@ -163,8 +163,13 @@ def plot(self:ThroughputMonitor,
         ax.set_xticks(x[::every], df['size'][::every])
     return axs
 
-# %% ../nbs/05_throughput.ipynb #c6d475b9
+# %% ../nbs/05_throughput.ipynb #8bb761ae
 _much = 25 # % of the time that a model waits for data before it is worth a word
+
+def _n_workers(dl):
+    "Worker processes of a loader, or None; the `num_workers` of fastai's own is 1 outside of a worker"
+    dl = unwrap(dl)
+    return getattr(getattr(dl, 'fake_l', dl), 'num_workers', None)
 
 @patch
 def _advice(self:ThroughputMonitor):
@@ -173,7 +178,6 @@ def _advice(self:ThroughputMonitor):
     if not len(df): return
     worst = max(df.itertuples(), key=lambda r: r.wait_ms*(r.batches-1))
     if worst.wait_pct<=_much: return
-    dl = unwrap(self.dls.train)
-    now = getattr(getattr(dl, 'fake_l', dl), 'num_workers', None)  # the `num_workers` of fastai's loader itself is 1 outside of a worker
+    now = _n_workers(self.dls.train)
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
             f'more workers{"" if now is None else f" (now {now})"} or lighter transforms would help')
