@@ -19,13 +19,11 @@ every mode alike. It includes the batch transforms, and does not include the res
 Needs fastai, and for `fastxtend` the package index, or that package in `build/peers`. Results are written after every
 seed: `<out>/<device>-<date>.json` with everything, `.csv` with one line a run, `.png` with the seconds and the accuracies.
 """
-import gc, json, math, platform, random, re, subprocess, sys
+import gc, json, math, random, sys
 from collections import Counter
 from datetime import date
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -36,7 +34,7 @@ import torch
 from fastai.vision.all import Callback, CancelFitException, get_image_files, no_random, noop, set_seed
 from fastcore.script import call_parse
 
-root = Path(__file__).resolve().parent.parent
+from record import root, stem, versions, with_suffix
 if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 import fastresize.preview  # for `learn.preview_resize`
 from fastresize import bench
@@ -272,19 +270,6 @@ def summary(runs, names):
     floors = [f'floor {m}' for m in ('full','batch','epoch')]
     return {m: one(m) for m in [o for o in names if o not in ('floor','preview')] + floors*('floor' in names)}
 
-def versions():
-    def of(p):
-        try: return version(p)
-        except PackageNotFoundError: return None
-    ours = of('fastresize') or re.search(r'^version *= *(\S+)', (root/'settings.ini').read_text(), re.M)[1]
-    return {'fastresize': ours, **{p: of(p) for p in ('fastai','torch','torchvision')}, 'python': platform.python_version(), 'commit': commit()}
-
-def commit():
-    "The commit of the repository, with `-dirty` if there are changes beside it, or None"
-    try: git = subprocess.run(['git','describe','--always','--dirty','--abbrev=40','--exclude=*'], cwd=root, capture_output=True, text=True)
-    except OSError: return None
-    return git.stdout.strip() or None
-
 def table(summary):
     "One row a mode: the middle of the seeds, and in brackets the smallest and the largest"
     def cell(o, f):
@@ -326,16 +311,10 @@ def plot(results):
         ax.set_axisbelow(True)
     return fig
 
-def stem(out, device):
-    "Path of the results without its suffix; what is there is not written over"
-    name = f'{re.sub("[^a-z0-9]+", "-", device.lower()).strip("-")[:40].strip("-")}-{date.today()}'
-    return next(p for p in (out/(name + (f'-{i}' if i>1 else '')) for i in count(1)) if not p.with_name(p.name+'.json').exists())
-
 def write(path, results):
-    def file(suffix): return path.with_name(path.name+suffix)
-    file('.json').write_text(json.dumps(results, indent=1)+'\n')
-    pd.DataFrame(results['runs']).to_csv(file('.csv'), index=False)
-    if any(r.get('accuracy') is not None for r in results['runs']): plot(results).savefig(file('.png'), dpi=150)
+    with_suffix(path, '.json').write_text(json.dumps(results, indent=1)+'\n')
+    pd.DataFrame(results['runs']).to_csv(with_suffix(path, '.csv'), index=False)
+    if any(r.get('accuracy') is not None for r in results['runs']): plot(results).savefig(with_suffix(path, '.png'), dpi=150)
 
 # ---- the command
 
@@ -366,7 +345,7 @@ def compare(a, names, args):
     names = [m for m in names if m not in missing]
     a.check = get_dls(a, a.size)
     warm_up(a)
-    results = dict(date=str(date.today()), device=a.device, versions={**versions(), 'fastxtend': a.fastxtend_version}, arguments=args, modes=modes, left_out=left_out, runs=[])
+    results = dict(date=str(date.today()), device=a.device, versions=versions(fastxtend=a.fastxtend_version), arguments=args, modes=modes, left_out=left_out, runs=[])
     path = stem(a.out, a.device)
     for seed in range(42, 42+a.seeds):
         print(f'\nseed {seed}')

@@ -17,10 +17,8 @@ interval. The loader is fastai's, and its `AffineCoordTfm` is steered; but it ha
 Every round trains every point once, in another order. A number is the median over the rounds of a round's median; the bars
 in the plot reach from the first to the third quartile of the rounds.
 """
-import csv, json, platform, random, re
+import csv, json, random, sys, warnings
 from contextlib import contextmanager
-from datetime import date
-from importlib.metadata import version
 from statistics import median
 from time import perf_counter
 from unittest import mock
@@ -29,8 +27,9 @@ from fastai.vision.all import *
 from fastcore.script import call_parse, store_true
 from fastresize import progressive
 from fastresize.all import *
-from fastresize.bench import device_name
+from fastresize.bench import BenchError, check_numbers, device_name, out_folder
 from fastresize.steer import SizedDL
+from record import stem, versions, with_suffix
 
 factors = dict(size=(96,128,160,224,320), growths=(1,7,14,28,56), layers=(2,5,10,20,50), bs=(4,8,16,32,64))
 usual = dict(size=224, growths=7, layers=10, bs=16)
@@ -178,16 +177,14 @@ def plot(rows, values, device):
 def write(rows, runs, values, device, args):
     "The .json, the .csv and the .png"
     name = torch.cuda.get_device_name() if device.type=='cuda' else device.type
-    out = Path(args['out'])/f'cost-{re.sub("[^a-z0-9]+", "-", name.lower())}-{date.today()}'
-    out.parent.mkdir(parents=True, exist_ok=True)
-    versions = dict(**{p: version(p) for p in ('torch','fastai')}, python=platform.python_version())
-    result = dict(device='CPU' if device.type=='cpu' and torch.cuda.is_available() else device_name(), versions=versions, args={k: v for k,v in args.items() if k!='out'}, usual=usual, rows=rows, runs=runs)
-    Path(f'{out}.json').write_text(json.dumps(result, indent=1)+'\n')
-    with open(f'{out}.csv', 'w', newline='') as f:
+    out = stem(args['out'], f'cost {name}')
+    result = dict(device='CPU' if device.type=='cpu' and torch.cuda.is_available() else device_name(), versions=versions(), args={k: v for k,v in args.items() if k!='out'}, usual=usual, rows=rows, runs=runs)
+    with_suffix(out, '.json').write_text(json.dumps(result, indent=1)+'\n')
+    with open(with_suffix(out, '.csv'), 'w', newline='') as f:
         w = csv.DictWriter(f, rows[0])
         w.writeheader()
         w.writerows(rows)
-    plot(rows, values, result['device']).savefig(f'{out}.png', dpi=150)
+    plot(rows, values, result['device']).savefig(with_suffix(out, '.png'), dpi=150)
     return out
 
 @call_parse
@@ -198,9 +195,16 @@ def main(
     quick:store_true=False, # Three values a factor, and two rounds
 ):
     "Measure what `ProgressiveResize` adds to a step, a growth and a fit, one factor at a time"
-    import warnings
     warnings.filterwarnings('ignore', category=FutureWarning)
     args,start = dict(rounds=2 if quick else rounds, out=out, quick=quick),perf_counter()
+    try:
+        if device not in (None,'cpu','cuda'): raise BenchError(f'--device {device}: expected cpu or cuda')
+        if device=='cuda' and not torch.cuda.is_available(): raise BenchError('--device cuda: no CUDA device found')
+        check_numbers(dict(rounds=rounds), {})
+        out_folder(out)
+    except BenchError as e:
+        print(f'cost: {e}', file=sys.stderr)
+        sys.exit(2)
     device = torch.device(device) if device else default_device()
     torch.set_num_threads(1)   # threads of the model that still spin would be in the callback's way
     values = {f: sorted({v[0],usual[f],v[-1]}) if quick else v for f,v in factors.items()}

@@ -1,0 +1,151 @@
+"The scripts in `benchmarks`: that they run, and that what they write down is what they saw"
+import csv, importlib, json, os, subprocess, sys
+from pathlib import Path
+from statistics import median
+import pytest, torch
+from fastresize.demo_data import demo_data
+from fastresize.schedule import size_schedule
+from PIL import Image
+from util import Seen, learner, make_dls
+
+folder = Path(__file__).resolve().parents[1]/'benchmarks'
+ours = ['full','by hand','composer','batch','epoch','crop','lowpass','equal time']
+
+def script(name, *args, cwd, **env):
+    return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
+                          env={**os.environ, 'PYTHONWARNINGS':'ignore', 'OMP_NUM_THREADS':'1', **env})
+
+@pytest.fixture
+def module(monkeypatch):
+    "Import a script, from its folder"
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    d = tmp_path_factory.mktemp('compare')
+    demo_data(d/'pics', n_train=20, n_valid=4, size=40)
+    return d,script('compare', '--data', 'pics', '--size', '32', '--epochs', '2', '--bs', '16', '--seeds', '2', '--workers', '0', '--increase-by', '8', '--n-train', '64',
+                    '--modes', ','.join([*ours,'preview','floor']), '--device-name', 'Some machine', '--out', 'here', cwd=d)
+
+@pytest.fixture(scope='module')
+def results(run): return json.loads(next(run[0].glob('here/some-machine-*.json')).read_text())
+
+def test_compare_trains_every_mode_with_every_seed(run, results):
+    d,r = run
+    assert r.returncode==0, r.stderr
+    rows = results['runs']
+    assert not [o for o in rows if 'error' in o]
+    for mode in [*ours,'preview batch','preview epoch','floor full','floor batch','floor epoch']:
+        assert sorted(o['seed'] for o in rows if o['mode']==mode) == [42,43]
+    assert [o['mode'] for o in rows if o['seed']==42] != [o['mode'] for o in rows if o['seed']==43] # in another order
+    sizes = {o['mode']: (o['first_size'],o['last_size']) for o in rows if 'first_size' in o}
+    assert sizes.pop('full')==(32,32)
+    assert all(s==(16,32) for s in sizes.values()) and len(sizes)==7
+    for o in rows:
+        if 'accuracy' in o: assert 0<=o['accuracy']<=1 and o['seconds']>0 and 0<o['waiting']<1
+        if o['mode']=='equal time': assert o['epochs']>2
+
+def test_compare_sums_up_what_it_saw(run, results):
+    def of(mode, k): return [o[k] for o in sorted(results['runs'], key=lambda o: o['seed']) if o['mode']==mode]
+    full = of('full', 'seconds')
+    for mode in ours:
+        s = results['summary'][mode]
+        ratios = [a/b for a,b in zip(full, of(mode, 'seconds'))]
+        assert s['speedup'] == pytest.approx(dict(median=median(ratios), min=min(ratios), max=max(ratios)))
+        off = [a-b for a,b in zip(of(mode, 'accuracy'), of('full', 'accuracy'))]
+        assert s['accuracy_to_full'] == pytest.approx(dict(mean=sum(off)/2, min=min(off), max=max(off)))
+    for mode in ('full','batch','epoch'):
+        shares = [a/b for a,b in zip(of(f'floor {mode}', 'seconds'), of(mode, 'seconds'))]
+        assert results['summary'][mode]['efficiency']['median'] == pytest.approx(median(shares))
+    assert results['arguments']['size']==32 and results['arguments']['data']=='pics' and results['device']=='Some machine'
+    assert results['versions']['torch'] and 'commit' in results['versions']
+    assert results['left_out'] == {'fastxtend batch':'not asked for', 'fastxtend epoch':'not asked for'}
+
+def test_compare_prints_and_writes_the_same(run, results):
+    d,r = run
+    stem = next((d/'here').glob('*.json')).with_suffix('')
+    assert str(d) not in stem.with_suffix('.json').read_text()
+    assert len(list(csv.DictReader(stem.with_suffix('.csv').open()))) == len(results['runs'])
+    assert Image.open(stem.with_suffix('.png')).size[0]>1000
+    for word in (*ours,'speedup','accuracy','efficiency','predicted','floor epoch','Some machine'): assert word in r.stdout
+
+@pytest.mark.parametrize('name,args,words', [
+    ('compare', dict(modes='full,fast'), '--modes: expected a list of full, by hand'),
+    ('compare', dict(modes='full,equal time'), '--modes: expected `full` and `batch` beside `equal time`'),
+    ('compare', dict(seeds=0), '--seeds 0: expected a number above 0'),
+    ('compare', dict(n_train=-1), '--n-train -1: expected a number of 0 or more'),
+    ('compare', dict(lr=float('nan')), '--lr nan: expected a number above 0'),
+    ('compare', dict(out='afile'), '--out afile: expected a folder to write into'),
+    ('compare', dict(data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
+    ('cost', dict(rounds=0), '--rounds 0: expected a number above 0'),
+    ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
+    ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
+    pytest.param('gpu', dict(bs=0), '--bs 0: expected a number above 0', marks=pytest.mark.cuda),
+    pytest.param('gpu', dict(n=8), '--n 8: expected at least a batch of --bs 64', marks=pytest.mark.cuda),
+    pytest.param('gpu', dict(configs='fp8'), '--configs fp8: expected plain, or any of bf16', marks=pytest.mark.cuda),
+])
+def test_mistakes_are_one_line_and_exit_code_2(module, capsys, name, args, words):
+    Path('afile').touch()
+    with pytest.raises(SystemExit) as e: module(name).main(**args)
+    err = capsys.readouterr().err
+    assert e.value.code==2 and words in err and len(err.strip().splitlines())==1
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a CUDA device')
+def test_gpu_without_one(module, capsys):
+    with pytest.raises(SystemExit) as e: module('gpu').main()
+    assert e.value.code==2 and 'no CUDA device found' in capsys.readouterr().err
+
+def test_results_are_not_written_over(module, tmp_path):
+    record = module('record')
+    first = record.stem(tmp_path, 'AMD EPYC (2.4 GHz)')
+    assert first.name.startswith('amd-epyc-2-4-ghz-20')
+    record.with_suffix(first, '.json').touch()
+    assert record.stem(tmp_path, 'AMD EPYC (2.4 GHz)').name == f'{first.name}-2'
+
+def test_without_fastxtend_its_modes_are_left_out(module, monkeypatch, tmp_path):
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    with pytest.raises(ImportError, match='pip could not install fastxtend==0.1.7'): module('peers').load_fastxtend(tmp_path/'peers')
+
+def test_composers_way_resizes_what_is_trained_on(module):
+    learn = learner(make_dls(), module('peers').SecondResize(size_schedule(64, 2, increase_by=8)))
+    learn.fit(2)
+    assert learn.seen.train[0]==(32,32) and learn.seen.train[-1]==(64,64) and len({*learn.seen.train})==5
+    assert {*learn.seen.valid}=={(64,64)}
+
+def test_cost_times_steps_and_growths(module, tmp_path):
+    cost = module('cost')
+    point = dict(size=32, growths=4, layers=2, bs=4)
+    learn,marks = cost.get_learner(**point, device=torch.device('cpu'))
+    seen = Seen()
+    learn.add_cb(seen)
+    run = cost.train_once(learn, marks, first=0)
+    assert len({*seen.train})==5 and len(seen.train)==cost.n_batch
+    assert 0<run['step_us']<1e5 and run['plan_ms']>0 and run['try_ms']>0 and run['dry_ms']>0 and run['model_ms']>0
+    path = cost.write([dict(factor=f, **cost.summary(point, [run])) for f in ('size','bs')], [dict(point=point, rounds=[run])], dict(size=(32,), bs=(4,)), torch.device('cpu'), dict(out=tmp_path, rounds=1))
+    written = json.loads(path.with_name(path.name+'.json').read_text())
+    assert written['rows'][0]['step_us']==run['step_us'] and 'commit' in written['versions'] and written['args']==dict(rounds=1)
+    assert Image.open(path.with_name(path.name+'.png')).size[0]>1000
+
+small = dict(arch='xresnet18', size=32, bs=8, epochs=2, increase_by=8, n=32)
+
+def test_gpu_script_on_a_cpu_says_what_it_could_not_measure(module, monkeypatch, capsys, tmp_path):
+    gpu = module('gpu')
+    monkeypatch.setattr(gpu, 'fresh', lambda f, **kwargs: f(**kwargs))
+    result = gpu.run(torch.device('cpu'), tmp_path, repeats=1, minutes=5, configs=['plain'], args=dict(**small, data=None))
+    assert json.loads(next(tmp_path.glob('cuda-*.json')).read_text())['times'] == result['times']
+    ours = [r for r in result['runs'] if r['mode']=='batch']
+    assert len(ours)==2 and all([s[0] for s,_ in r['steps']]==[16]*4+[24]*2+[32]*2 for r in ours)
+    assert {r['mode'] for r in result['times']}=={'full','batch'} and 'commit' in result['versions']
+    memory = [g for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what']]
+    assert len(memory)==10 and all(g['met'] is None for g in memory)
+    assert 'not measured' in capsys.readouterr().out
+
+@pytest.mark.cuda
+def test_gpu_script_measures(tmp_path):
+    args = [f'--{k.replace("_","-")}={v}' for k,v in small.items()]
+    r = script('gpu', *args, '--repeats', '1', '--configs', 'plain,bf16+channels_last', '--out', tmp_path, cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    result = json.loads(next(tmp_path.glob('cuda-*.json')).read_text())
+    assert all(g['met'] is not None for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what'])
+    assert len(result['times'])==4
