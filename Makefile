@@ -33,7 +33,7 @@ clean-check: .venv/done  ## The notebooks hold no metadata that changes by itsel
 build/readme/README.md: nbs/index.ipynb .venv/done
 	rm -rf build/readme && mkdir -p build/readme
 	jupyter nbconvert --log-level ERROR --to markdown --output-dir build/readme --output README --NbConvertApp.output_files_dir=nbs/images $<
-	sed -E 's#\]\(([a-z0-9_.]+\.ipynb)\)#](nbs/\1)#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
+	sed -E 's#\]\(([a-z0-9_.]+\.ipynb)\)#](nbs/\1)#g; s#\]\(\.\./#](#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
 
 readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
 	diff README.md $< || { echo 'README.md is stale: run `make readme`'; exit 1; }
