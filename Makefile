@@ -47,6 +47,9 @@ notebooks: .venv/done  ## Run every notebook but the Imagenette benchmark, and k
 	$(run) $(filter-out nbs/tutorial.imagenette.ipynb,$(wildcard nbs/*.ipynb))
 	nbdev-clean
 
+ifdef FASTRESIZE_DATA
+imagenette: export FASTRESIZE_DATA := $(if $(filter /%,$(FASTRESIZE_DATA)),,$(CURDIR)/)$(FASTRESIZE_DATA)
+endif
 imagenette: .venv/done  ## Run the Imagenette benchmark, on the pictures in FASTRESIZE_DATA or on Imagenette, and keep its outputs
 	$(run) nbs/tutorial.imagenette.ipynb
 	nbdev-clean

@@ -53,7 +53,7 @@ modes = {
     'epoch':           "`ProgressiveResize(increase_mode='epoch')`",
     'crop':            "`ProgressiveResize(method='crop')`",
     'lowpass':         "`ProgressiveResize(method='lowpass')`",
-    'equal time':      '`batch`, with as many epochs as fit into the seconds of `full`, by the first seed',
+    'equal time':      '`batch`, with the number of epochs that comes nearest to the seconds of `full`, by the first seed, and at least one epoch more',
     'preview':         'no training: what `learn.preview_resize` predicts for `batch` and `epoch`',
     'floor':           'the bare steps of `full`, `batch` and `epoch`; 20 steps of each size are timed, after 2 that are not, and scaled up to their number'}
 n_sample,n_warm = 20,2
@@ -83,6 +83,7 @@ def get_learner(a, dls):
 def subset(path, n, folder):
     "Links in `folder` to at most `n` training pictures of `path`, evenly over the classes, and to all for validation"
     classes = sorted({o.parent.name for o in get_image_files(path/'train')})
+    if n<len(classes): raise bench.BenchError(f'--n-train {n}: expected at least one picture for each of the {len(classes)} classes')
     for i,c in enumerate(classes):
         (folder/'train'/c).mkdir(parents=True)
         for o in sorted(get_image_files(path/'train'/c))[:n*(i+1)//len(classes) - n*i//len(classes)]: (folder/'train'/c/o.name).symlink_to(o.resolve())
@@ -247,14 +248,15 @@ def run_seed(a, names, seed, runs):
 
 # ---- what came out
 
+columns = ['seed','order','mode','epochs','seconds','predicted','accuracy','train_loss','peak_mib','waiting','first_size','last_size','error']
+
 def spread(s, middle='median'):
     s = s.dropna()
     return {middle: s.agg(middle), 'min': s.min(), 'max': s.max()} if len(s) else None
 
 def summary(runs, names):
     "Numbers of each mode over the seeds; whatever compares two modes does it seed by seed"
-    cols = 'seed','mode','epochs','seconds','predicted','accuracy','peak_mib','waiting','first_size','last_size','error'
-    df = pd.DataFrame(runs).reindex(columns=cols)
+    df = pd.DataFrame(runs).reindex(columns=columns)
     def by_mode(k): return df.pivot(index='seed', columns='mode', values=k).astype(float)
     sec,acc,predicted = map(by_mode, ('seconds','accuracy','predicted'))
     none = pd.Series(float('nan'), index=sec.index)
@@ -280,6 +282,7 @@ def table(summary):
                 'to full':cell(o['accuracy_to_full'], '{:+.1%}'), 'waiting':f'{o["waiting"]["median"]:.0%}' if o['waiting'] else '', 'efficiency':cell(o['efficiency'], '{:.0%}'),
                 'time of fastxtend':cell(o['seconds_to_fastxtend'], '{:.2f}'), 'px':'{} to {}'.format(*o['sizes']) if o['sizes'] else '',
                 'MiB':f'{o["peak_mib"]:.0f}' if o['peak_mib'] else ''} for m,o in summary.items() if o['runs']}
+    if not rows: return ''
     df = pd.DataFrame.from_dict(rows, orient='index')
     return df.loc[:, (df!='').any()].to_string()
 
@@ -301,7 +304,7 @@ def plot(results):
         left.annotate(f'{s["median"]:.3g} s', (s['max'],y), xytext=(8,0), textcoords='offset points', va='center', fontsize=9)
         floor = stats.get(f'floor {floor_of.get(m)}', {}).get('seconds')
         if floor: left.plot(floor['median'], y, '|', color='black', markersize=14, markeredgewidth=2)
-    left.set(yticks=range(len(names)), yticklabels=names, xlabel='training time (s)', xlim=(0, 1.2*df[df['mode'].isin(names)].seconds.max()))
+    left.set(yticks=range(len(names)), yticklabels=[f'{m}, {stats[m]["epochs"]} epochs' if m=='equal time' else m for m in names], xlabel='training time (s)', xlim=(0, 1.2*df[df['mode'].isin(names)].seconds.max()))
     left.invert_yaxis()
     right.set(xlabel='training time (s)', ylabel='accuracy at full size (%)')
     words = ['a mark is a seed, the number their median' + ('; | the floor' if 'floor full' in stats else ''), 'marks as on the left']
@@ -312,9 +315,13 @@ def plot(results):
     return fig
 
 def write(path, results):
-    with_suffix(path, '.json').write_text(json.dumps(results, indent=1)+'\n')
-    pd.DataFrame(results['runs']).to_csv(with_suffix(path, '.csv'), index=False)
-    if any(r.get('accuracy') is not None for r in results['runs']): plot(results).savefig(with_suffix(path, '.png'), dpi=150)
+    "Write the files; their paths"
+    files = [with_suffix(path, o) for o in ('.json','.csv','.png')]
+    files[0].write_text(json.dumps(results, indent=1)+'\n')
+    pd.DataFrame(results['runs']).reindex(columns=columns).astype({k: 'Int64' for k in columns if k.endswith('_size')}).to_csv(files[1], index=False)
+    if all('accuracy' not in r for r in results['runs']): return files[:2]
+    plot(results).savefig(files[2], dpi=150)
+    return files
 
 # ---- the command
 
@@ -345,15 +352,16 @@ def compare(a, names, args):
     names = [m for m in names if m not in missing]
     a.check = get_dls(a, a.size)
     warm_up(a)
-    results = dict(date=str(date.today()), device=a.device, versions=versions(fastxtend=a.fastxtend_version), arguments=args, modes=modes, left_out=left_out, runs=[])
+    pictures = {'train': len(a.check.train_ds), 'val': len(a.check.valid_ds), 'classes': a.check.c}
+    results = dict(date=str(date.today()), device=a.device, threads=torch.get_num_threads(), pictures=pictures, versions=versions(fastxtend=a.fastxtend_version), arguments=args, modes=modes, left_out=left_out, runs=[])
     path = stem(a.out, a.device)
     for seed in range(42, 42+a.seeds):
         print(f'\nseed {seed}')
         run_seed(a, names, seed, results['runs'])
         results['summary'] = summary(results['runs'], names)
         left_out.update({r['mode']: r['error'] for r in results['runs'] if 'error' in r})
-        write(path, results)
-    return path,results
+        files = write(path, results)
+    return files,results
 
 @call_parse
 def main(
@@ -381,11 +389,11 @@ def main(
         with TemporaryDirectory() as tmp:
             path = bench.find_data(data, size)
             a.path = subset(path, n_train, Path(tmp)) if n_train else path
-            path,results = compare(a, names, args)
+            files,results = compare(a, names, args)
     except bench.BenchError as e:
         print(f'compare: {e}', file=sys.stderr)
         sys.exit(2)
     print(f'\n{table(results["summary"])}\n')
     for m in [m for m in results['modes'] if m in names]:
         print(f'{m:<16} {results["modes"][m]}' + (f'; LEFT OUT OR FAILED: {results["left_out"][m]}' if m in results['left_out'] else ''))
-    print(f'\n{size} px, {arch}, {a.seeds} seed{"s"*(a.seeds!=1)}, {a.device}\nwrote {path}.json, .csv and .png')
+    print(f'\n{size} px, {arch}, {a.seeds} seed{"s"*(a.seeds!=1)}, {a.device}\nwrote {", ".join(map(str, files))}')

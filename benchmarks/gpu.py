@@ -279,12 +279,12 @@ def main(
     warnings.filterwarnings('ignore', category=FutureWarning)
     args = dict(arch=arch, size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, data=data)
     try:
-        if not torch.cuda.is_available(): raise bench.BenchError('no CUDA device found; this benchmark measures what only a GPU can show')
         unknown = {o for c in configs.split(',') for o in c.split('+')}-{'plain','bf16','channels_last','compile'}
         if unknown: raise bench.BenchError(f'--configs {configs}: expected plain, or any of bf16, channels_last and compile joined by +; found {", ".join(sorted(unknown))}')
         bench.check_numbers(dict(size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, repeats=repeats, minutes=minutes), {})
         if n<bs: raise bench.BenchError(f'--n {n}: expected at least a batch of --bs {bs}')
         if data: bench.find_data(data, size)
+        if not torch.cuda.is_available(): raise bench.BenchError('no CUDA device found; this benchmark measures what only a GPU can show')
         run(torch.device('cuda', torch.cuda.current_device()), out, repeats, minutes, configs.split(','), args)
     except bench.BenchError as e:
         print(f'gpu.py: {e}', file=sys.stderr)

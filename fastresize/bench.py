@@ -6,10 +6,11 @@
 __all__ = ['BenchError', 'find_data', 'get_dls', 'get_learner', 'train', 'device_name', 'compare', 'table', 'plot',
            'check_numbers', 'out_folder', 'main']
 
-# %% ../nbs/09_bench.ipynb #90eb4f90
+# %% ../nbs/09_bench.ipynb #0a6b093f
 import json, os, platform, sys, time
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pandas as pd
 import torch
@@ -143,7 +144,7 @@ def plot(results:dict):
     lines.legend(loc='lower right')
     return fig
 
-# %% ../nbs/09_bench.ipynb #602ac044
+# %% ../nbs/09_bench.ipynb #16e75200
 def check_numbers(
     above_0:dict, # Names and values of options that must be above 0
     from_0:dict, # Those that must be 0 or more, or None
@@ -155,9 +156,11 @@ def check_numbers(
         if v is not None and not v>=0: raise BenchError(f'--{k.replace("_", "-")} {v}: expected a number of 0 or more')
 
 def out_folder(out) -> Path:
-    "The folder `out`, made if it is not there. Raises `BenchError` where it cannot be"
+    "The folder `out`, made if it is not there. Raises `BenchError` where no file can be written into it"
     out = Path(out)
-    try: out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out): pass
     except OSError as e: raise BenchError(f'--out {out}: expected a folder to write into ({type(e).__name__})') from e
     return out
 

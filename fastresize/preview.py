@@ -257,7 +257,7 @@ def _pictures(dl, b):
     x = x[:,:3] if x.shape[1]>=3 else x[:,:1].expand(-1,3,-1,-1)
     return x.float().clamp(0, 1).permute(0,2,3,1).numpy()
 
-# %% ../nbs/10_preview.ipynb #895c7957
+# %% ../nbs/10_preview.ipynb #46181828
 def show_sizes(
     dls, # `DataLoaders`, or one loader
     schedule:SizeSchedule, # For instance `learn.progressive_resize.schedule`, or from `size_schedule`
@@ -269,6 +269,7 @@ def show_sizes(
 ):
     "The same training pictures at the sizes of `schedule`, side by side, as the model sees them"
     import matplotlib.pyplot as plt
+    _expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
     dl = getattr(dls, 'train', dls)
     sizes = [schedule.sizes[i] for i in dict.fromkeys(np.linspace(0, len(schedule.sizes)-1, n_size).round().astype(int))]
     columns = [_pictures(dl, _sized_batch(dl, s, n, method, None if s==schedule.final else mode)) for s in sizes]

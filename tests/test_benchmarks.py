@@ -1,5 +1,5 @@
 "The scripts in `benchmarks`: that they run, and that what they write down is what they saw"
-import csv, importlib, json, os, subprocess, sys
+import csv, importlib, json, os, subprocess, sys, tarfile
 from pathlib import Path
 from statistics import median
 import pytest, torch
@@ -59,6 +59,7 @@ def test_compare_sums_up_what_it_saw(run, results):
         shares = [a/b for a,b in zip(of(f'floor {mode}', 'seconds'), of(mode, 'seconds'))]
         assert results['summary'][mode]['efficiency']['median'] == pytest.approx(median(shares))
     assert results['arguments']['size']==32 and results['arguments']['data']=='pics' and results['device']=='Some machine'
+    assert results['pictures']==dict(train=64, val=results['pictures']['classes']*4, classes=results['pictures']['classes']) and results['threads']==1
     assert results['versions']['torch'] and 'commit' in results['versions']
     assert results['left_out'] == {'fastxtend batch':'not asked for', 'fastxtend epoch':'not asked for'}
 
@@ -75,15 +76,17 @@ def test_compare_prints_and_writes_the_same(run, results):
     ('compare', dict(modes='full,equal time'), '--modes: expected `full` and `batch` beside `equal time`'),
     ('compare', dict(seeds=0), '--seeds 0: expected a number above 0'),
     ('compare', dict(n_train=-1), '--n-train -1: expected a number of 0 or more'),
+    ('compare', dict(n_train=3), '--n-train 3: expected at least one picture for each of the '),
     ('compare', dict(lr=float('nan')), '--lr nan: expected a number above 0'),
     ('compare', dict(out='afile'), '--out afile: expected a folder to write into'),
+    ('compare', dict(out='/proc'), '--out /proc: expected a folder to write into'),
     ('compare', dict(data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
     ('cost', dict(rounds=0), '--rounds 0: expected a number above 0'),
     ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
-    pytest.param('gpu', dict(bs=0), '--bs 0: expected a number above 0', marks=pytest.mark.cuda),
-    pytest.param('gpu', dict(n=8), '--n 8: expected at least a batch of --bs 64', marks=pytest.mark.cuda),
-    pytest.param('gpu', dict(configs='fp8'), '--configs fp8: expected plain, or any of bf16', marks=pytest.mark.cuda),
+    ('gpu', dict(bs=0), '--bs 0: expected a number above 0'),
+    ('gpu', dict(n=8), '--n 8: expected at least a batch of --bs 64'),
+    ('gpu', dict(configs='fp8'), '--configs fp8: expected plain, or any of bf16'),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(module, capsys, name, args, words):
     Path('afile').touch()
@@ -149,3 +152,21 @@ def test_gpu_script_measures(tmp_path):
     result = json.loads(next(tmp_path.glob('cuda-*.json')).read_text())
     assert all(g['met'] is not None for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what'])
     assert len(result['times'])==4
+
+def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
+    valid = (folder/'flowers_valid.txt').read_text().split()
+    assert len({*valid})==736 and {o.split('/')[0] for o in valid}=={'daisy','dandelion','roses','sunflowers','tulips'}
+    pictures = {valid[0]: (500,333), 'daisy/1_not_in_the_list.jpg': (300,450), 'roses/2_small.jpg': (100,90)}
+    with tarfile.open(tmp_path/'a.tgz', 'w:gz') as tar:
+        for name,size in pictures.items():
+            path = tmp_path/'flower_photos'/name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', size, 'red').save(path)
+        tar.add(tmp_path/'flower_photos', 'flower_photos')
+    flowers = module('flowers')
+    flowers.main(str(tmp_path/'out'), url=(tmp_path/'a.tgz').as_uri())
+    assert '2 pictures to train on, 1 to validate on' in capsys.readouterr().out
+    sizes = {str(o.relative_to(tmp_path/'out')): Image.open(o).size for o in (tmp_path/'out').rglob('*.jpg')}
+    assert sizes=={f'val/{valid[0]}': (336,224), 'train/daisy/1_not_in_the_list.jpg': (224,336), 'train/roses/2_small.jpg': (100,90)}
+    for args in (dict(out=str(tmp_path/'out')), dict(out=str(tmp_path/'new'), url=(tmp_path/'nothing.tgz').as_uri())):
+        with pytest.raises(SystemExit, match='flowers: .*(expected a folder that is not there yet|could not be downloaded)'): flowers.main(**args)

@@ -204,3 +204,6 @@ def test_show_sizes_makes_the_same_random_choices():
     for small,large in axs:
         a,b = (torch.tensor(np.asarray(ax.images[0].get_array())).permute(2,0,1)[None] for ax in (small,large))
         assert (F.interpolate(b, 32, mode='bilinear', antialias=True)-a).abs().mean()<0.1 and 0<=a.min()<a.max()<=1
+
+def test_show_sizes_of_no_schedule():
+    with pytest.raises(ValueError, match="`schedule`='x': expected a `SizeSchedule`"): show_sizes(make_dls(), 'x')
