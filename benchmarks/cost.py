@@ -168,8 +168,8 @@ def plot(rows, values, device):
         ax.set_xlabel(words[f])
         ax.margins(x=.1)
         ax.grid(axis='y', alpha=.3)
-    top = max(r[k] for r in rows for k in ('step_us_q3','growth_us_q3'))
-    axs[0].set(ylabel='time (µs)', ylim=(-.06*top, 1.1*top))   # room for the markers that lie on 0
+    top,low = [f(r[f'{k}_{q}'] for r in rows for k in lines) for f,q in ((max,'q3'),(min,'q1'))]
+    axs[0].set(ylabel='time (µs)', ylim=(min(0, low)-.06*top, 1.1*top))   # room for the markers that lie on 0
     fig.legend(*axs[0].get_legend_handles_labels(), loc='outside upper right', ncols=2, frameon=False)
     fig.suptitle(f'What ProgressiveResize adds, on {device}', x=.01, ha='left', fontsize=11)
     return fig
