@@ -19,11 +19,10 @@ every mode alike. It includes the batch transforms, and does not include the res
 Needs fastai, and for `fastxtend` the package index, or that package in `build/peers`. Results are written after every
 seed: `<out>/<device>-<date>.json` with everything, `.csv` with one line a run, `.png` with the seconds and the accuracies.
 """
-import gc, json, math, random, sys
+import gc, json, math, random
 from collections import Counter
 from datetime import date
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -35,7 +34,6 @@ from fastai.vision.all import Callback, CancelFitException, get_image_files, no_
 from fastcore.script import call_parse
 
 from record import root, stem, versions, with_suffix
-if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 import fastresize.preview  # for `learn.preview_resize`
 from fastresize import bench
 from fastresize.progressive import ProgressiveResize
@@ -384,15 +382,12 @@ def main(
     a = SimpleNamespace(**{**locals(), 'out': Path(out), 'device': device_name or bench.device_name()})
     args = {k: v for k,v in {**vars(a), 'data': Path(data).name}.items() if k not in ('out','device','device_name')}
     names = [*dict.fromkeys(m.strip() for m in modes.split(','))]
-    try:
+    with bench.in_one_line('compare'):
         check(a, names)
         with TemporaryDirectory() as tmp:
             path = bench.find_data(data, size)
             a.path = subset(path, n_train, Path(tmp)) if n_train else path
             files,results = compare(a, names, args)
-    except bench.BenchError as e:
-        print(f'compare: {e}', file=sys.stderr)
-        sys.exit(2)
     print(f'\n{table(results["summary"])}\n')
     for m in [m for m in results['modes'] if m in names]:
         print(f'{m:<16} {results["modes"][m]}' + (f'; LEFT OUT OR FAILED: {results["left_out"][m]}' if m in results['left_out'] else ''))

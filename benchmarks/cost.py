@@ -17,7 +17,7 @@ interval. The loader is fastai's, and its `AffineCoordTfm` is steered; but it ha
 Every round trains every point once, in another order. A number is the median over the rounds of a round's median; the bars
 in the plot reach from the first to the third quartile of the rounds.
 """
-import csv, json, random, sys, warnings
+import csv, json, random, warnings
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
@@ -25,11 +25,11 @@ from unittest import mock
 
 from fastai.vision.all import *
 from fastcore.script import call_parse, store_true
+from record import stem, versions, with_suffix
 from fastresize import progressive
 from fastresize.all import *
-from fastresize.bench import BenchError, check_numbers, device_name, out_folder
+from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
 from fastresize.steer import SizedDL
-from record import stem, versions, with_suffix
 
 factors = dict(size=(96,128,160,224,320), growths=(1,7,14,28,56), layers=(2,5,10,20,50), bs=(4,8,16,32,64))
 usual = dict(size=224, growths=7, layers=10, bs=16)
@@ -197,14 +197,11 @@ def main(
     "Measure what `ProgressiveResize` adds to a step, a growth and a fit, one factor at a time"
     warnings.filterwarnings('ignore', category=FutureWarning)
     args,start = dict(rounds=2 if quick else rounds, out=out, quick=quick),perf_counter()
-    try:
+    with in_one_line('cost'):
         if device not in (None,'cpu','cuda'): raise BenchError(f'--device {device}: expected cpu or cuda')
         if device=='cuda' and not torch.cuda.is_available(): raise BenchError('--device cuda: no CUDA device found')
-        check_numbers(dict(rounds=rounds), {})
+        check_numbers(dict(rounds=rounds))
         out_folder(out)
-    except BenchError as e:
-        print(f'cost: {e}', file=sys.stderr)
-        sys.exit(2)
     device = torch.device(device) if device else default_device()
     torch.set_num_threads(1)   # threads of the model that still spin would be in the callback's way
     values = {f: sorted({v[0],usual[f],v[-1]}) if quick else v for f,v in factors.items()}

@@ -11,12 +11,11 @@ from tempfile import TemporaryDirectory
 
 from fastcore.net import urlsave
 from fastcore.script import call_parse
-from PIL import Image
+from PIL import Image, ImageOps
 
 def scaled(picture, size=224):
     "`picture` with its shorter side at most `size` pixels"
-    k = size/min(picture.size)
-    return picture if k>=1 else picture.resize([round(o*k) for o in picture.size], Image.Resampling.LANCZOS)
+    return ImageOps.cover(picture, (size,size), Image.Resampling.LANCZOS) if min(picture.size)>size else picture
 
 @call_parse
 def main(

@@ -17,7 +17,7 @@ in another order each. Unless `--data` names a folder, the pictures are random b
 
 It is not called cuda.py because a script's folder comes first on Python's path, and PyTorch itself imports a package `cuda`.
 """
-import gc, json, random, sys, warnings
+import gc, json, random, warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,9 +28,7 @@ import torch
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
-from record import root, stem, versions, with_suffix
-try: import fastresize
-except ImportError: sys.path.insert(0, str(root))
+from record import stem, versions, with_suffix
 from fastresize import bench
 from fastresize.all import *
 from fastresize.throughput import _mark, _seconds
@@ -236,13 +234,11 @@ def goal_table(rows):
 
 # All of it
 
-def device_name(device): return torch.cuda.get_device_name() if device.type=='cuda' else bench.device_name()
-
 def run(device, out, repeats, minutes, configs, args):
     "Everything on `device`; `args` are those of `watched` and `times`"
     start,left_out = perf_counter(),[]
-    path = with_suffix(stem(bench.out_folder(out), f'cuda {device_name(device)}'), '.json')
-    result = dict(device=device_name(device), versions=versions(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version()), args=dict(repeats=repeats, minutes=minutes, configs=configs, **{**args, 'data': args['data'] and Path(args['data']).name}),
+    path = with_suffix(stem(bench.out_folder(out), f'cuda {bench.device_name()}'), '.json')
+    result = dict(device=bench.device_name(), versions=versions(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version()), args=dict(repeats=repeats, minutes=minutes, configs=configs, **{**args, 'data': args['data'] and Path(args['data']).name}),
                   default_benchmark=torch.backends.cudnn.benchmark, recompile_limit=torch._dynamo.config.recompile_limit, left_out=left_out)
     def save(**parts):
         result.update(parts, minutes_taken=(perf_counter()-start)/60)
@@ -278,14 +274,11 @@ def main(
     "Measure memory, stalls and speed of progressive and full-size training on a GPU"
     warnings.filterwarnings('ignore', category=FutureWarning)
     args = dict(arch=arch, size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, data=data)
-    try:
+    with bench.in_one_line('gpu.py'):
         unknown = {o for c in configs.split(',') for o in c.split('+')}-{'plain','bf16','channels_last','compile'}
         if unknown: raise bench.BenchError(f'--configs {configs}: expected plain, or any of bf16, channels_last and compile joined by +; found {", ".join(sorted(unknown))}')
-        bench.check_numbers(dict(size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, repeats=repeats, minutes=minutes), {})
+        bench.check_numbers(dict(size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, repeats=repeats, minutes=minutes))
         if n<bs: raise bench.BenchError(f'--n {n}: expected at least a batch of --bs {bs}')
         if data: bench.find_data(data, size)
         if not torch.cuda.is_available(): raise bench.BenchError('no CUDA device found; this benchmark measures what only a GPU can show')
         run(torch.device('cuda', torch.cuda.current_device()), out, repeats, minutes, configs.split(','), args)
-    except bench.BenchError as e:
-        print(f'gpu.py: {e}', file=sys.stderr)
-        sys.exit(2)

@@ -1,11 +1,13 @@
-"Where the results of a benchmark go, and what they have to be read with"
-import platform, re, subprocess
+"Where the results of a benchmark go, and what they have to be read with. To be imported before `fastresize`, which it makes importable from a bare checkout"
+import platform, re, subprocess, sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
+if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 
 def commit():
     "The commit of the repository, with `-dirty` if there are changes beside it, or None"

@@ -11,6 +11,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastresize.bench.find_data': ('bench.html#find_data', 'fastresize/bench.py'),
                                   'fastresize.bench.get_dls': ('bench.html#get_dls', 'fastresize/bench.py'),
                                   'fastresize.bench.get_learner': ('bench.html#get_learner', 'fastresize/bench.py'),
+                                  'fastresize.bench.in_one_line': ('bench.html#in_one_line', 'fastresize/bench.py'),
                                   'fastresize.bench.main': ('bench.html#main', 'fastresize/bench.py'),
                                   'fastresize.bench.out_folder': ('bench.html#out_folder', 'fastresize/bench.py'),
                                   'fastresize.bench.plot': ('bench.html#plot', 'fastresize/bench.py'),
