@@ -1,13 +1,15 @@
-"Progressive resizing for fastai: `ProgressiveResize` and `IncreaseMode`, imported when they are asked for"
+"Progressive resizing for fastai: what `fastresize.all` gives, imported when it is asked for"
 from importlib import import_module
-from importlib.metadata import version
 
-_home = {'ProgressiveResize': 'progressive', 'IncreaseMode': 'schedule'}
+_home = dict(ProgressiveResize='progressive', IncreaseMode='schedule', SizeSchedule='schedule', Growth='schedule', size_schedule='schedule',
+             resize_batch='resize', ThroughputMonitor='throughput', show_sizes='preview', demo_data='demo_data')
 __all__ = list(_home)
 
 def __getattr__(name):
     if name in _home: return getattr(import_module(f'.{_home[name]}', __name__), name)
-    if name=='__version__': return version('fastresize')
+    if name=='__version__':
+        from importlib.metadata import version
+        return version('fastresize')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 def __dir__(): return [*globals(), *_home, '__version__']

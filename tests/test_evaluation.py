@@ -6,7 +6,7 @@ full = {(64,64)}
 
 @pytest.fixture
 def learn(monkeypatch):
-    import fastresize.progressive as p
+    import fastresize.rehearsal as p
     learn = learner(make_dls(*aug_transforms(), item_tfms=Resize(64)), ProgressiveResize(increase_by=8), loss_func=CrossEntropyLossFlat())
     learn.dry_runs = []
     real = p.dry_run

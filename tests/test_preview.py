@@ -5,7 +5,7 @@ matplotlib.use('agg')
 import pytest
 from util import *
 from test_dry_run import same, state, trained
-from fastresize.preview import Preview, _pace, show_sizes
+from fastresize.preview import Preview, _pace
 
 def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)
 
@@ -165,7 +165,7 @@ def test_mistakes():
         with pytest.raises(ValueError, match='`n_epoch`=.*expected an int above 0'): learn.preview_resize(k)
     with pytest.raises(ValueError, match='gives no batches'): preview(learner(make_dls(*aug_transforms(), bs=100)))
     with pytest.raises(ValueError, match='expected one over a dataset with a length'): preview(learner(endless()))
-    with pytest.raises(ValueError, match='expected one over a dataset with a length'): show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
+    with pytest.raises(ValueError, match='expected a loader over a dataset with a length'): show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
     with pytest.raises(ValueError, match='`n_batch`=0: expected an int above 0'): learn.preview_resize(4, n_batch=0)
     with pytest.raises(ValueError, match='`start`=0.9: expected less than'): learn.preview_resize(4, start=0.9, finish=0.5)
     fixed = learner(make_dls(*aug_transforms()), model=nn.Sequential(nn.Conv2d(3,4,3,4), Flatten(), nn.Linear(4*16*16,2)))

@@ -70,20 +70,18 @@ def test_points_follow():
     learn.fit(4)
     assert learn.seen.train == due(32)
 
-def test_crop_with_points_is_refused():
-    learn = learner(point_dls(*aug_transforms(size=64, min_scale=0.5)), ProgressiveResize(), model=small_model(6), loss_func=MSELossFlat())
-    with pytest.raises(ValueError, match='RandomResizedCropGPU'): learn.fit(1)
-    assert learn.seen.train == []
+def test_a_crop_that_loses_points_is_said_and_fails_as_it_does_without():
+    def fit(*cbs): learner(point_dls(*aug_transforms(size=64, min_scale=0.5)), *cbs, model=small_model(6), loss_func=MSELossFlat()).fit(1)
+    with pytest.raises(RuntimeError, match='must match the size'): fit()
+    with pytest.warns(UserWarning, match='`RandomResizedCropGPU` in `batch_tfms` drops points'), pytest.raises(RuntimeError, match='must match the size'): fit(ProgressiveResize())
 
 def test_steering_adds_no_interpolation(monkeypatch):
-    import fastresize.resize as r
-    called,real = [],r.interpolate
-    monkeypatch.setattr(r, 'interpolate', lambda *a, **k: (called.append(1), real(*a, **k))[1])
-    class FromNow(Callback):
-        def before_epoch(self): called.clear() # before, every size is tried on the model
-    learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), FromNow()).fit(1)
+    import fastresize.plan as p
+    called,real = [],p.resize_batch
+    monkeypatch.setattr(p, 'resize_batch', lambda *a, **k: (called.append(1), real(*a, **k))[1])
+    learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8)).fit(1)
     assert called == []
-    learner(make_dls(), ProgressiveResize(increase_by=8), FromNow()).fit(1)
+    learner(make_dls(), ProgressiveResize(increase_by=8)).fit(1)
     assert called
 
 def test_steered_batch_is_what_the_transform_itself_would_give():

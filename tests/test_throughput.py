@@ -241,10 +241,10 @@ class Event:
     def elapsed_time(self, other): return (other.t-self.t)*1000
 
 def test_events_are_read_at_the_end_of_the_epoch(monkeypatch):
-    real,waits = throughput._mark,[]
+    real,waits = throughput.mark,[]
     monkeypatch.setattr(torch.cuda, 'Event', Event)
     monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: device)
-    monkeypatch.setattr(throughput, '_mark', lambda device: real(torch.device('cuda')))
+    monkeypatch.setattr(throughput, 'mark', lambda device: real(torch.device('cuda')))
     Event.waited = 0
     class Waits(Callback):
         def after_batch(self):

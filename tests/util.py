@@ -41,10 +41,11 @@ def small_model(n_out=2): return nn.Sequential(nn.Conv2d(3,8,3,2), nn.BatchNorm2
 def mask_model(): return nn.Sequential(nn.Conv2d(3,8,3,padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8,4,1))
 
 class Seen(Callback):
-    "Writes down what the model gets: the size of every batch, of its target, and `pct_train`"
+    "Writes down what the model gets: the size of every batch, of its target, and `pct_train`; and counts the steps of the optimizer"
     order = 100
     def __init__(self): self.clear()
-    def clear(self): self.train,self.valid,self.pcts,self.targs = [],[],[],[]
+    def clear(self): self.train,self.valid,self.pcts,self.targs,self.steps = [],[],[],[],0
+    def after_step(self): self.steps += 1
     def before_batch(self):
         (self.train if self.training else self.valid).append(tuple(self.x.shape[-2:]))
         if self.training: self.pcts.append(self.pct_train)
