@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from fastai.torch_core import to_float
 
 from .probe import no_trace, size_of
-from .resize import each, pictures, resize_batch
+from .resize import are_singles, each, pictures, resize_batch
 
 # %% ../nbs/05_dry_run.ipynb #f29d62da
 def bare(model):
@@ -66,6 +66,8 @@ def fill(
     def f(t):
         t = t.as_subclass(torch.Tensor)
         return t.index_select(0, torch.arange(bs, device=t.device)%len(t)) if t.ndim and len(t)!=bs else t
+    if are_singles(b): return [b[i%len(b)] for i in range(bs)]
+    if isinstance(b, tuple) and not hasattr(b, '_fields'): return tuple(fill(o, bs) for o in b)
     return each(f, b)
 
 # %% ../nbs/05_dry_run.ipynb #ec768fd0

@@ -102,7 +102,7 @@ class ProgressiveResize(OnlyTrains):
         if self.verbose and not rank_distrib(): print(words)
 
     @property
-    def _on(self): return self.plan is not None and not self.learn.lock.locked()
+    def _on(self): return None not in (self.plan, self.learn) and not self.learn.lock.locked()   # it may be removed in mid-epoch
 
     def before_train(self):
         "Deal the sizes of the epoch to its batches"
@@ -134,12 +134,8 @@ class ProgressiveResize(OnlyTrains):
         if not self._on: return
         if self.loop: self.loop.leave()
         self.log.open()
-    def after_validate(self):
-        "Give the loader back"
-        self.after_train()
-    def after_cancel_epoch(self):
-        "Go on"
-        self.after_train()
+    def after_validate(self):     self.after_train()
+    def after_cancel_epoch(self): self.after_train()
 
     def _pause(self):
         "A loop has ended early, and perhaps the training: everything is as without the callback until it goes on"
@@ -149,8 +145,7 @@ class ProgressiveResize(OnlyTrains):
     def after_fit(self):
         "Say what is known only now"
         if not self._on: return
-        words = [self.compiling.words(self.schedule, self.given is not None)] if self.compiling and self.schedule else []
-        for o in words: self._say(o) if o else None
-        short = None if self.surprise else self.plan.fell_short()
-        if short: warn(short)
+        words,short = self.compiling and self.compiling.words(self.schedule, self.given is not None),self.plan.fell_short()
+        if words: self._say(words)
+        if short and not self.surprise: warn(short)
         self._end()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Rehearsal']
 
-# %% ../nbs/09_rehearsal.ipynb #a15cdf34
+# %% ../nbs/09_rehearsal.ipynb #cfa95cd9
 from warnings import warn
 
 import torch
@@ -14,11 +14,11 @@ from fastai.learner import Learner
 
 from .check import in_share
 from .compiled import compile_first, is_compiled
-from .dry_run import advice, at_size, dry_run, fill, first_line, is_oom, try_sizes
+from .dry_run import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, try_sizes
 from .probe import size_of, unwrap
 from .resize import pictures
 
-# %% ../nbs/09_rehearsal.ipynb #88a28517
+# %% ../nbs/09_rehearsal.ipynb #cff901b9
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class Rehearsal:
@@ -33,13 +33,16 @@ class Rehearsal:
     def made(self,
         b, # A batch as it was made
         size:tuple, # What the schedule names
+        i:int, # Its number in this epoch
     ):
-        "Have the next step watched if its size is new"
+        "Have the step with this batch watched if its size is new"
         if size in self.known: return
         self.known.add(size)
         learn,came = self.learn,size_of(self.plan.parts.split(b)[0], self.args.pictures)
-        if '_do_one_batch' in learn.__dict__: return   # somebody else's, or that of a batch that was taken ahead of time
+        self.forget()
+        if '_do_one_batch' in learn.__dict__: return   # somebody else's
         def step():
+            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # this one was taken ahead of time
             self.forget()
             self._look(came)
             if self.tried is None: self._rehearse()
@@ -68,10 +71,14 @@ class Rehearsal:
             try: self._dry_run()
             except torch.OutOfMemoryError: raise
             except Exception as e: why = f'the model or the loss does not take the first batch at full size ({first_line(e)})'
-        if not why and self.args.try_sizes:
-            why = try_sizes(self.learn, self.learn.xb, self.learn.yb, self._sizes(), self.plan.follows, self.args.pictures)
+        if not why and self.args.try_sizes: why = self._try_sizes()
         self.tried = not why and self.args.try_sizes
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
+
+    def _try_sizes(self):
+        try: return try_sizes(self.learn, self.learn.xb, self.learn.yb, self._sizes(), self.plan.follows, self.args.pictures)
+        except SizeError: raise
+        except Exception as e: return f'the first batch cannot be made at every size ({first_line(e)})'
 
     def _whether(self):
         "Why nothing can be tried, or None"

@@ -1,0 +1,623 @@
+"What trains without the callback trains with it, at the size it says: set-ups as tutorials, forums and competitions write them, in real fits"
+import collections, itertools, warnings
+from dataclasses import dataclass
+import pytest
+import torch.nn.functional as F
+from fastai.data.load import SkipItemException
+from torch.utils.data import DataLoader as TorchLoader, Dataset as TorchDataset, IterableDataset, TensorDataset
+from torch.utils.checkpoint import checkpoint
+from util import *
+from fastresize.probe import size_of
+
+class Got(Callback):
+    "The size of the first picture that the model gets in each training batch, and what the callback said it was"
+    order = 200
+    def __init__(self): self.sizes,self.said,self.shapes = [],[],[]
+    def after_loss(self):
+        if not self.training: return
+        self.sizes.append(size_of(self.learn.xb))
+        self.shapes.append([tuple(t.shape[-2:]) for t in flat((self.learn.xb,self.learn.yb)) if t.ndim>2])
+    def after_batch(self):
+        if self.training and hasattr(self.learn, 'progressive_resize'): self.said.append(self.learn.progressive_resize.current_size)
+
+def flat(o):
+    if isinstance(o, Tensor): return [o]
+    return [t for p in (o.values() if isinstance(o, dict) else o if isinstance(o, (tuple,list)) else ()) for t in flat(p)]
+
+def halves(i): return torch.from_numpy(np.array(picture(i))).permute(2,0,1).float()/255
+
+class Pictures(TorchDataset):
+    "What `item(i)` makes, 32 times"
+    def __init__(self, item, n=32): self.item,self.n = item,n
+    def __len__(self): return self.n
+    def __getitem__(self, i): return self.item(i)
+
+def loaders(item=lambda i: (halves(i),i%2), n=32, bs=8, cls=TorchLoader, wrap=noop, **kwargs):
+    return DataLoaders(*(wrap(cls(Pictures(item, n), batch_size=bs, **kwargs)) for _ in range(2)))
+
+# ---- the table: a function a case, which returns the keyword arguments of a learner; and what the model shall get
+
+cases = {}
+def case(sizes=due(16), n_epoch=4, warns=None, **args):
+    "`sizes` are those of the training batches, or None where they are not to be compared"
+    def _case(f):
+        cases[f.__name__] = (f, sizes, n_epoch, warns, {'increase_by':8, **args})
+        return f
+    return _case
+
+class Prepares(Callback):
+    "Changes a batch before the model gets it"
+    def __init__(self, f): self.f = f
+    def before_batch(self): self.learn.xb,self.learn.yb = self.f(self.learn.xb, self.learn.yb)
+
+class TakesTargets(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x, y=None): return F.cross_entropy(self.m(x), y) if self.training else self.m(x).mean()
+
+@case()
+def the_model_is_handed_its_targets():
+    return dict(dls=loaders(), model=TakesTargets(), loss_func=lambda p, y: p.mean(), cbs=Prepares(lambda x, y: ((*x,*y), y)))
+
+class OwnStep(Learner):
+    def _do_one_batch(self):
+        self.pred = self.model(self.xb[0]*2-1)
+        self.loss_grad = self.loss_func(self.pred, *self.yb)
+        self.loss = self.loss_grad.clone()
+        self('after_loss')
+        if self.training: self._do_grad_opt()
+
+@case()
+def a_learner_with_its_own_step(): return dict(dls=loaders(), cls=OwnStep)
+
+@case()
+def a_callback_makes_floats_of_bytes():
+    dls = loaders(lambda i: (torch.from_numpy(np.array(picture(i))).permute(2,0,1),i%2))
+    return dict(dls=dls, cbs=Prepares(lambda x, y: ((x[0].float()/255,), y)))
+
+@case()
+def a_callback_greys(): return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(1,3,1), small_model()), cbs=Prepares(lambda x, y: ((x[0].mean(1, keepdim=True),), y)))
+
+@case()
+def a_callback_makes_one_hot_targets():
+    return dict(dls=loaders(), loss_func=nn.BCEWithLogitsLoss(), cbs=Prepares(lambda x, y: (x, (F.one_hot(y[0],2).float(),))))
+
+@case()
+def a_callback_stacks_two_views():
+    return dict(dls=loaders(), cbs=Prepares(lambda x, y: ((torch.cat([x[0],x[0].flip(-1)]),), (torch.cat([y[0],y[0]]),))))
+
+def pad_to_64(x, y):
+    h,w = x[0].shape[-2:]
+    return (F.pad(x[0], (0,64-w,0,64-h)),),y
+
+@case([(64,64)]*16, warns='the model gets images of .64, 64., where .32, 32. came from the loader')
+def a_callback_pads_to_a_fixed_size():
+    return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(3,4,8,8), Flatten(), nn.Linear(4*64,2)), cbs=Prepares(pad_to_64))
+
+class SimCLR(Callback):
+    def before_fit(self): self.learn.loss_func = self.lf
+    def before_batch(self): self.learn.xb,self.learn.yb = (torch.cat([self.x, self.x.flip(-1)]),),(torch.arange(2*len(self.x)).roll(len(self.x)),)
+    def lf(self, p, y):
+        p = F.normalize(p)
+        return F.cross_entropy((p@p.T).fill_diagonal_(-9), y)
+
+@case()
+def self_supervision(): return dict(dls=loaders(lambda i: (halves(i),0)), model=small_model(8), cbs=SimCLR())
+
+class Keeps(Callback):
+    def before_batch(self): self.kept = self.x.mean((1,2,3))
+    def lf(self, p, y): return ((p.mean(1)-self.kept)**2).mean()
+
+@case()
+def a_loss_that_reads_what_a_callback_keeps():
+    cb = Keeps()
+    return dict(dls=loaders(), loss_func=cb.lf, cbs=cb)
+
+Named = collections.namedtuple('Named', 'logits aux')
+@dataclass
+class Out: logits:Tensor; hidden:object = None
+
+class Returns(nn.Module):
+    def __init__(self, f): super().__init__(); self.m,self.f = small_model(),f
+    def forward(self, x): return self.f(self.m(x), x)
+outputs = dict(a_tuple_with_none=(lambda p, x: (p,None), lambda p: p[0]), a_dict_with_none=(lambda p, x: dict(out=p, aux=None), lambda p: p['out']),
+               a_dataclass=(lambda p, x: Out(p), lambda p: p.logits), a_named_tuple=(lambda p, x: Named(p,p), lambda p: p.logits),
+               plain_ints=(lambda p, x: (p,list(x.shape)), lambda p: p[0]))
+for name,(f,g) in outputs.items():
+    def make(f=f, g=g): return dict(dls=loaders(), model=Returns(f), loss_func=lambda p, y: F.cross_entropy(g(p), y))
+    make.__name__ = f'an_output_that_is_{name}'
+    case()(make)
+
+@case()
+def a_scripted_model():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return dict(dls=loaders(), model=torch.jit.script(small_model()))
+
+@case()
+def a_scripted_layer():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return dict(dls=loaders(), model=nn.Sequential(torch.jit.script(nn.Conv2d(3,3,3)), small_model()))
+
+class Observed(nn.Module):
+    "An observer of quantisation-aware training: it resizes its buffers"
+    def __init__(self):
+        super().__init__()
+        self.m = small_model()
+        self.register_buffer('low', torch.tensor([]))
+    def forward(self, x):
+        if self.training: self.low.resize_(x.shape[1]).copy_(x.detach().amin((0,2,3)))
+        return self.m(x)
+
+@case()
+def buffers_that_are_resized(): return dict(dls=loaders(), model=Observed())
+
+@case()
+def lazy_batchnorm(): return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(3,8,3,2), nn.LazyBatchNorm2d(), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
+
+class Checkpointed(nn.Module):
+    def __init__(self): super().__init__(); self.a,self.m = nn.Conv2d(3,3,3),small_model()
+    def forward(self, x): return checkpoint(self.m, self.a(x), use_reentrant=True)
+
+@case()
+def checkpoint_reentrant(): return dict(dls=loaders(), model=Checkpointed())
+
+def batch_hard(p, y):
+    d = torch.cdist(p, p)
+    same = y[:,None]==y
+    assert not same.all(), 'no negative in the batch'
+    return (d.masked_fill(~same, 0).amax(1) - d.masked_fill(same, 9e9).amin(1) + 1).relu().mean()
+
+@case()
+def a_batch_hard_triplet_loss(): return dict(dls=loaders(), model=small_model(4), loss_func=batch_hard)
+
+class WrappedDataLoader:
+    "Of PyTorch's tutorial"
+    def __init__(self, dl, func): self.dl,self.func = dl,func
+    def __len__(self): return len(self.dl)
+    def __iter__(self):
+        for b in self.dl: yield self.func(*b)
+
+@case([(2*s,2*s) for s,_ in due(16, initial=32)])
+def pytorchs_wrapped_loader_that_enlarges():
+    "128 px, by a function that nobody but the wrapper knows"
+    return dict(dls=loaders(wrap=lambda dl: WrappedDataLoader(dl, lambda x, y: (F.interpolate(x, scale_factor=2), y))), args=dict(increase_by=16))
+
+class Prefetch:
+    "As timm's `PrefetchLoader`: the loader inside is called `loader`"
+    def __init__(self, loader): self.loader = loader
+    def __len__(self): return len(self.loader)
+    def __iter__(self): yield from self.loader
+
+@case()
+def a_loader_of_unknown_make(): return dict(dls=loaders(wrap=Prefetch))
+
+class Zipped:
+    def __init__(self, a, b): self.a,self.b = a,b
+    def __len__(self): return len(self.a)
+    def __iter__(self):
+        for (x,y),_ in zip(self.a, self.b): yield x,y
+
+@case()
+def two_loaders_zipped(): return dict(dls=loaders(wrap=lambda dl: Zipped(dl, dl)))
+
+def safe_collate(b): return torch.utils.data.default_collate([o for o in b if o is not None])
+
+@case()
+def broken_items_that_are_left_out(): return dict(dls=loaders(lambda i: None if i==0 else (halves(i),i%2), collate_fn=safe_collate))
+
+@case()
+def broken_items_that_a_sampler_avoids():
+    def item(i):
+        if i==0: raise OSError('broken file')
+        return halves(i),i%2
+    return dict(dls=loaders(item, n=33, sampler=range(1,33)))
+
+@case()
+def items_that_fastai_skips():
+    def after_item(b):
+        if b[1]==9: raise SkipItemException
+        return b
+    return dict(dls=loaders(lambda i: (halves(i),i%2 if i else 9), n=33, cls=DataLoader, after_item=after_item, drop_last=True))
+
+@case()
+def items_that_have_names():
+    return dict(dls=loaders(lambda k: (halves(int(k[1:])),int(k[1:])%2), sampler=[f'p{i}' for i in range(32)]))
+
+class ByKeys(Learner):
+    def _split(self, b): self.xb,self.yb = (b['image'],),(b['label'],)
+class ByKeysWhole(Learner):
+    def _split(self, b): self.xb,self.yb = (b,),(b['label'],)
+class FromDict(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, b): return self.m(b['pixels'] if 'pixels' in b else b['image'])
+
+@case()
+def batches_that_are_dicts(): return dict(dls=loaders(lambda i: dict(image=halves(i), label=i%2)), cls=ByKeys)
+@case()
+def dicts_for_the_model(): return dict(dls=loaders(lambda i: dict(image=halves(i), label=i%2)), cls=ByKeysWhole, model=FromDict())
+@case()
+def a_dict_of_inputs_and_a_label(): return dict(dls=loaders(lambda i: (dict(pixels=halves(i), name=i),i%2)), model=FromDict())
+
+class OfClips(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x): return self.m(x.flatten(0,1)).view(len(x), x.shape[1], -1).mean(1)
+@case()
+def clips(): return dict(dls=loaders(lambda i: (torch.stack([halves(i)]*3),i%2)), model=OfClips())
+
+class OfList(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, xs): return self.m(torch.stack(list(xs)))
+@case()
+def lists_of_single_pictures():
+    return dict(dls=loaders(collate_fn=lambda b: ([x for x,_ in b], torch.tensor([y for _,y in b]))), model=OfList())
+
+class WithMask(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x, m): return self.m(x*(m[:,None]>0))
+@case()
+def a_mask_among_the_inputs():
+    dls = loaders(lambda i: (halves(i),torch.ones(64,64).long(),i%2))
+    return dict(dls=dls, model=WithMask())
+
+@case()
+def pictures_that_are_named():
+    "The first input is no picture, though it looks like one"
+    dls = loaders(lambda i: (torch.rand(2,5,7),halves(i),i%2))
+    class Second(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, a, x):
+            assert a.shape[1:]==(2,5,7)
+            return self.m(x)
+    dls.n_inp = 2
+    return dict(dls=dls, model=Second(), args=dict(pictures=1), sizes=lambda got: [s[1] for s in got.shapes])
+
+def shape_of(i): return ((64,96),(96,64),(48,48))[i%3]
+def shares(shape, n_batch):
+    "Of pictures of `shape(i)` among others of 64×96: the same share of their own"
+    return [tuple(round(o*n/f) for o,n,f in zip(shape(i), (h,w), (64,96))) for e in range(4) for i,(h,w) in enumerate(size_schedule((64,96), 4, increase_by=16).sizes_of(e, 4, n_batch))]
+@case(shares(shape_of, 32), increase_by=16)
+def pictures_of_any_size_one_a_batch(): return dict(dls=loaders(lambda i: (torch.rand(3,*shape_of(i)),i%2), bs=1), model=nn.Sequential(nn.Conv2d(3,8,3), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
+
+def turned(i): return (64,96) if i//8%2==0 else (96,64)
+@case(shares(lambda i: turned(8*i), 4), increase_by=16)
+def two_orientations(): return dict(dls=loaders(lambda i: (torch.rand(3,*turned(i)),i%2)))
+
+@case(shares(lambda i: turned(8*i), 4), increase_by=16)
+def two_orientations_steered():
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: picture(i, turned(i)), get_y=lambda i: i%2, splitter=IndexSplitter(range(32,48)), batch_tfms=[*aug_transforms(max_rotate=0)])
+    return dict(dls=block.dataloaders(range(48), bs=8, num_workers=0, device='cpu', shuffle=False))
+
+class NewLoader(Callback):
+    "Another training loader, as schedules of the batch size make it"
+    order = 80
+    def before_epoch(self):
+        if self.epoch: self.learn.dls.train = self.learn.dls.train.new(shuffle=True)
+    before_epoch_ = before_epoch
+@case(due(32))
+def a_new_loader_in_the_fit_for_masks():
+    return dict(dls=seg_dls(*aug_transforms()), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1), cbs=NewLoader())
+@case(due(32))
+def a_new_loader_in_the_fit(): return dict(dls=make_dls(*aug_transforms()), cbs=NewLoader())
+
+class OwnEvents(Learner):
+    def _with_events(self, step, name, cancel, end=noop):
+        try:
+            self(f'before_{name}')
+            step()
+        except cancel: self(f'after_cancel_{name}')
+        self(f'after_{name}')
+        end()
+@case()
+def a_learner_with_its_own_events(): return dict(dls=loaders(), cls=OwnEvents)
+
+class Looks(Callback):
+    def before_train(self): self.first = next(iter(self.dl))
+@case()
+def a_callback_that_looks_at_the_data(): return dict(dls=loaders(), cbs=Looks())
+class LooksLate(Looks): order = 90
+@case()
+def a_callback_that_looks_at_the_data_late(): return dict(dls=loaders(), cbs=LooksLate())
+
+class Twice(Learner):
+    def all_batches(self):
+        self.n_iter = 2*len(self.dl)
+        for i,b in enumerate(itertools.chain(self.dl, self.dl)): self.one_batch(i, b)
+@case([s for e in range(4) for _ in range(2) for s in due(16)[4*e:4*e+4]])
+def a_learner_that_passes_twice(): return dict(dls=loaders(), cls=Twice)
+
+class Ahead(Learner):
+    def all_batches(self):
+        self.n_iter = len(self.dl)
+        it = iter(self.dl)
+        b = next(it)
+        for i in range(self.n_iter):
+            ahead = next(it, None)
+            self.one_batch(i, b)
+            b = ahead
+@case()
+def batches_that_are_taken_ahead(): return dict(dls=loaders(), cls=Ahead)
+
+class Two(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, a, b):
+        assert a.shape[-1]==2*b.shape[-1]
+        return self.m(a)+self.m(b)
+def small_picture(i): return picture(i, (32,32))
+@case(due(32))
+def two_inputs_of_two_sizes():
+    block = DataBlock((ImageBlock,ImageBlock,CategoryBlock), n_inp=2, getters=[picture,small_picture,lambda i: i%2], splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
+    return dict(dls=block.dataloaders(range(80), bs=8, num_workers=0, device='cpu'), model=Two())
+
+class Upscale(nn.Module):
+    def __init__(self): super().__init__(); self.c = nn.Conv2d(3,3,3,padding=1)
+    def forward(self, x): return F.interpolate(self.c(x), scale_factor=2)
+@case([(s//2,s//2) for s,_ in due(32)])
+def super_resolution():
+    block = DataBlock((ImageBlock,ImageBlock), get_x=small_picture, get_y=picture, splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
+    return dict(dls=block.dataloaders(range(80), bs=8, num_workers=0, device='cpu'), model=Upscale(), loss_func=MSELossFlat(), args=dict(increase_by=4))
+
+class HalfMask(nn.Module):
+    def __init__(self): super().__init__(); self.m = mask_model()
+    def forward(self, x): return F.avg_pool2d(self.m(x), 2)
+def small_mask(i): return mask(i, (32,32))
+def mask(i, size=(64,64)):
+    a = np.zeros(size, dtype=np.uint8)
+    a[4:20,5:25] = 1 + i%3
+    return PILMask.create(a)
+@case(due(32))
+def masks_at_half_the_resolution():
+    return dict(dls=make_dls(*aug_transforms(), y=MaskBlock(codes=range(4)), get_y=small_mask), model=HalfMask(), loss_func=CrossEntropyLossFlat(axis=1))
+
+class Stream(IterableDataset):
+    def __iter__(self): return iter([(TensorImage(halves(i)),TensorCategory(i%2)) for i in range(32)])
+    def __len__(self): return 32
+class LastWord(Transform):
+    order = 90
+    def encodes(self, x:TensorImage): return TensorImage(F.interpolate(x, size=(64,64)))
+@case(warns='`batch_tfms` give .64, 64. where .32, 32. was asked for')
+def an_iterable_loader_with_a_transform_that_has_the_last_word():
+    def dl(): return TfmdDL(Stream(), bs=8, num_workers=0, after_batch=[*aug_transforms(), LastWord()], device='cpu')
+    return dict(dls=DataLoaders(dl(), dl(), device='cpu'), args=dict(final_size=64))
+
+@case([(48,48)]*16, warns='the model gets images of .48, 48., where .32, 32. came from the loader')
+def a_callback_that_makes_views_of_a_size_of_its_own():
+    return dict(dls=loaders(), cbs=Prepares(lambda x, y: ((F.interpolate(x[0], size=(48,48)),), y)))
+
+def fit(make, n_epoch, *cbs):
+    kw,got = make(),Got()
+    cls,dls = kw.pop('cls', Learner),kw.pop('dls')
+    for k in ('args','sizes'): kw.pop(k, None)
+    model = kw.pop('model', None) or small_model()
+    learn = cls(dls, model, **{'loss_func':nn.CrossEntropyLoss(), **kw, 'cbs':[*L(kw.get('cbs')),*cbs,got]})
+    with learn.no_bar(), learn.no_logging(): learn.fit(n_epoch, 1e-3)
+    return learn,got
+
+@pytest.mark.parametrize('name', cases)
+def test_trains_with_it(name, recwarn):
+    make,sizes,n_epoch,warns,args = cases[name]
+    alone,_ = fit(make, n_epoch)
+    kw = make()
+    learn,got = fit(make, n_epoch, ProgressiveResize(**{**args, **kw.get('args', {}), 'verbose':False}))
+    assert [len(o.recorder.losses) for o in (learn,alone)].count(len(alone.recorder.losses))==2, 'as many batches'
+    assert kw['sizes'](got) == sizes if 'sizes' in kw else got.sizes==sizes
+    if 'sizes' not in kw: assert got.said==got.sizes
+    said = [str(o.message) for o in recwarn if issubclass(o.category, UserWarning)]
+    assert any(re.search(warns, o) for o in said) if warns else not any('fastresize' in str(o.filename) for o in recwarn if issubclass(o.category, UserWarning)), said
+    assert '_do_one_batch' not in learn.__dict__ and learn.dl is None
+
+# ---- nothing is changed: to the bit
+
+class Codebook(nn.Module):
+    "Writes into a parameter as it runs, and counts in Python; initialises itself from its first batch"
+    def __init__(self):
+        super().__init__()
+        self.m,self.code,self.n,self.begun = small_model(),nn.Parameter(torch.zeros(3), requires_grad=False),0,False
+    def forward(self, x):
+        mean = x.detach().mean((0,2,3))
+        if self.training:
+            self.code.data = mean if not self.begun else .9*self.code.data + .1*mean
+            self.n,self.begun = self.n+1,True
+        return self.m(x - self.code[:,None,None])*(1+.01*self.n)
+
+class Centred(nn.Module):
+    "A loss with a parameter of its own and a buffer, as DINO's and ArcFace's"
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('centre', torch.zeros(2))
+    def forward(self, p, y):
+        self.centre.mul_(.9).add_(.1*p.detach().mean(0))
+        return F.cross_entropy(p-self.centre, y)
+
+class OwnGenerator(TorchDataset):
+    def __init__(self): self.g,self.rng = torch.Generator().manual_seed(3),np.random.default_rng(3)
+    def __len__(self): return 32
+    def __getitem__(self, i): return halves(i)+torch.rand(1, generator=self.g)+float(self.rng.random()),i%2
+
+class Siamese(TorchDataset):
+    def __init__(self): self.n_drawn = 0
+    def __len__(self): return 32
+    def __getitem__(self, i):
+        j = random.randrange(32)
+        return TensorImage(halves(i)),TensorImage(halves(j)),TensorCategory(int(i%2==j%2))
+class Pair(nn.Module):
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, a, b): return self.m(a)*self.m(b)
+
+def from_dsets():
+    dls = DataLoaders.from_dsets(Siamese(), Siamese(), bs=8, num_workers=0, device='cpu')
+    for dl in dls.loaders:
+        for k in ('_n_inp','_types'): dl.__dict__.pop(k, None)
+    dls.train._n_inp = dls.valid._n_inp = 2
+    return dls
+
+def from_dsets_whose_n_inp_is_drawn():
+    return DataLoaders.from_dsets(SiameseOne(), SiameseOne(), bs=8, num_workers=0, device='cpu')
+class SiameseOne(Siamese):
+    def __getitem__(self, i):
+        a,b,y = super().__getitem__(i)
+        return TensorImage(torch.cat([a,b])[:3]+b.mean()),y
+
+exact = dict(a_model_that_writes_into_itself=lambda: dict(dls=loaders(), model=Codebook()),
+             a_loss_with_a_state=lambda: dict(dls=loaders(), loss_func=Centred()),
+             a_dataset_with_a_generator=lambda: dict(dls=DataLoaders(*(TorchLoader(OwnGenerator(), batch_size=8, shuffle=True) for _ in range(2)))),
+             pairs_at_random=lambda: dict(dls=from_dsets(), model=Pair()),
+             pairs_at_random_and_n_inp=lambda: dict(dls=from_dsets_whose_n_inp_is_drawn()),
+             a_sampler_with_a_generator=lambda: dict(dls=loaders(shuffle=True, generator=torch.Generator().manual_seed(5))),
+             steered=lambda: dict(dls=make_dls(*aug_transforms())))
+
+def weights(make, *cbs, before=noop):
+    set_seed(11, reproducible=True)
+    kw = make()
+    learn = Learner(kw['dls'], kw.get('model') or small_model(), loss_func=kw.get('loss_func', nn.CrossEntropyLoss()), cbs=list(cbs))
+    before(learn)
+    with learn.no_bar(), learn.no_logging(): learn.fit(2, 1e-2)
+    return [v.clone() for v in learn.model.state_dict().values()],torch.stack(learn.recorder.losses)
+
+full_size = SizeSchedule((64,))
+@pytest.mark.parametrize('name', exact)
+def test_full_size_throughout_is_the_training_without_it_to_the_bit(name):
+    "A schedule of one size, with its looking, dry run and trial, changes nothing"
+    (a,la),(b,lb) = weights(exact[name]),weights(exact[name], ProgressiveResize(schedule=full_size, verbose=False))
+    assert torch.equal(la, lb) and all(map(torch.equal, a, b))
+
+@pytest.mark.parametrize('name', exact)
+def test_trying_changes_nothing(name):
+    def pr(**kwargs): return ProgressiveResize(increase_by=8, verbose=False, **kwargs)
+    (a,la),(b,lb) = weights(exact[name], pr()),weights(exact[name], pr(preallocate=False, try_sizes=False))
+    assert torch.equal(la, lb) and all(map(torch.equal, a, b))
+
+@pytest.mark.parametrize('name', [*exact][:6])
+def test_a_preview_changes_nothing(name):
+    def pr(): return ProgressiveResize(increase_by=8, verbose=False)
+    def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
+    (a,la),(b,lb) = weights(exact[name], pr()),weights(exact[name], pr(), before=look)
+    assert torch.equal(la, lb) and all(map(torch.equal, a, b))
+
+def test_a_preview_leaves_persistent_workers_alone():
+    def make(): return dict(dls=loaders(lambda i: (halves(i)+torch.rand(1),i%2), num_workers=1, persistent_workers=True))
+    def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
+    (a,la),(b,lb) = weights(make),weights(make, before=look)
+    assert torch.equal(la, lb) and all(map(torch.equal, a, b))
+
+def test_watchers_of_the_model_see_the_training_alone():
+    fired,graded,model = [],[],small_model()
+    model[0].register_forward_hook(lambda m, x, y: fired.append(tuple(x[0].shape[-2:])))
+    model[0].weight.register_hook(lambda g: graded.append(1))
+    learn = learner(loaders(), ProgressiveResize(increase_by=8), model=model)
+    learn.fit(4)
+    assert [s for s in fired if s] == [s for e in range(4) for s in learn.seen.train[4*e:4*e+4]+learn.seen.valid[4*e:4*e+4]]
+    assert len(graded)==16
+
+# ---- other ends
+
+def test_a_fit_cancelled_after_an_epoch_without_a_bar_and_the_next():
+    class Stop(Callback):
+        order = 45
+        def after_epoch(self):
+            if self.epoch==1: raise CancelFitException
+    learn,rows = learner(loaders(), ProgressiveResize(increase_by=8), Stop()),[]
+    learn.logger = rows.append
+    with pytest.warns(UserWarning, match=r'the training has ended with images of \[32, 32\], before it came to \[64, 64\]'): learn.fit(4)
+    learn.remove_cb(Stop)
+    learn.seen.clear(); rows.clear()
+    learn.fit(4)
+    assert learn.seen.train==due(16) and [len(r) for r in rows]==[5]*4 and [r[-1] for r in rows]==[32,32,56,64]
+
+def test_removed_in_the_middle_of_an_epoch():
+    class Remove(Callback):
+        def after_batch(self):
+            if self.training and self.epoch==1 and self.iter==1: self.learn.remove_cb(ProgressiveResize)
+    learn = learner(loaders(), ProgressiveResize(increase_by=8), Remove())
+    learn.fit(4)
+    assert learn.seen.train == due(16)[:8] + [(64,64)]*8
+
+def test_export_keeps_its_arguments_and_others_patches(tmp_path):
+    import subprocess, sys, textwrap
+    code = f"""
+        import pickle
+        from fastai.vision.all import *
+        calls = []
+        @patch
+        def export(self:Learner, fname='export.pkl', *args, **kwargs):
+            calls.append(fname)
+            return self._orig_export(fname, *args, **kwargs)
+        from fastresize.all import *
+        import cloudpickle
+        dls = DataLoaders.from_dsets([(torch.rand(3,8,8),0)]*4, [(torch.rand(3,8,8),0)]*4, bs=2, device='cpu')
+        class Empties(DataLoaders):
+            def new_empty(self): return DataLoaders.from_dsets([], [], bs=2, device='cpu')
+        dls.__class__ = Empties
+        learn = Learner(dls, nn.Linear(8,2), loss_func=nn.MSELoss(), cbs=ProgressiveResize(), path={str(tmp_path)!r})
+        learn.export('m.pkl', cloudpickle)
+        assert calls==['m.pkl'] and type(learn.progressive_resize).__name__=='ProgressiveResize'
+        assert b'fastresize' not in Path({str(tmp_path)!r}, 'm.pkl').read_bytes()
+        """
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)], capture_output=True, text=True)
+    assert r.returncode==0, r.stderr[-1500:]
+
+def test_the_import_adds_no_progress_bar():
+    import subprocess, sys
+    code = "from fastai.learner import *; from fastai.basics import defaults; was=[*defaults.callbacks]; import fastresize.all, fastresize; assert len(was)==3 and defaults.callbacks==was"
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert r.returncode==0, r.stderr[-1500:]
+
+def test_trying_compiles_nothing_that_the_training_does_not():
+    from torch._dynamo.testing import CompileCounter
+    torch._dynamo.reset()
+    counter,model = CompileCounter(),small_model()
+    model[4].compile(backend=counter, dynamic=False)   # a part of the model
+    learn = learner(loaders(), ProgressiveResize(increase_by=8, resize_valid=False), model=model)
+    class First(Callback):
+        order = 99
+        def after_pred(self):
+            if not hasattr(self.learn, 'n_first'): self.learn.n_first = counter.frame_count
+    learn.add_cb(First())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        learn.fit(4)
+    assert learn.n_first<=3 and counter.frame_count<=torch._dynamo.config.recompile_limit
+    torch._dynamo.reset()
+
+def test_short_epochs_that_never_come_to_full_size_are_said():
+    from fastai.callback.training import ShortEpochCallback
+    learn = learner(loaders(), ProgressiveResize(increase_by=8, start=.5, finish=1.), ShortEpochCallback(pct=.5, short_valid=False))
+    with pytest.warns(UserWarning, match='never reaches|has ended with images of'): learn.fit(4)
+
+def test_boxes_in_pixels_are_said():
+    def item(i): return halves(i),torch.tensor([[4.,5.,30.,40.]])
+    def fit(): learner(loaders(item), ProgressiveResize(increase_by=8), loss_func=lambda p, y: p.mean()+0*y.sum()).fit(1)
+    with pytest.warns(UserWarning, match='boxes or points in pixels'): fit()
+
+def test_an_error_in_the_first_small_batch_has_words():
+    class Flatten2(Callback):
+        def before_batch(self): self.learn.xb = (self.x.flatten(1),)
+    learn = learner(loaders(), ProgressiveResize(increase_by=8, verbose=False), Flatten2(), model=nn.Linear(3*64*64, 2))
+    learn.remove_cb(Seen)
+    with pytest.raises(RuntimeError, match=r'(?s)mat1 and mat2.*first batch with images of \[32, 32\].*without `ProgressiveResize`'): learn.fit(4)
+
+def test_image_to_image_without_resize_targ_is_refused_in_words():
+    learn = learner(loaders(lambda i: (halves(i),halves(i))), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,3,1), loss_func=nn.L1Loss())
+    with pytest.raises(ValueError, match='`resize_targ`=False: the targets keep their size.*expected True'): learn.fit(4)
+    learn = learner(loaders(lambda i: (halves(i),halves(i))), ProgressiveResize(increase_by=8, resize_targ=True), model=nn.Conv2d(3,3,1), loss_func=nn.L1Loss())
+    learn.fit(4)
+    assert learn.seen.train==learn.seen.targs[:4]*0+due(16)
+
+def test_the_escape_stands_in_the_message():
+    with pytest.raises(ValueError, match='`try_sizes=False` tries nothing$') as e:
+        learner(loaders(), ProgressiveResize(increase_by=8), model=nn.Sequential(nn.Conv2d(3,4,8,8), Flatten(), nn.Linear(256,2))).fit(4)
+    assert '..' not in str(e.value)
+
+@pytest.mark.parametrize('train', [True, False])
+def test_torchvisions_detection_model_behind_a_callback(train):
+    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+    def collate(b): return [x for x,_ in b],[dict(boxes=torch.tensor([[4.,5.,30.,40.]]), labels=torch.tensor([1])) for _ in b]
+    class Detect(Callback):
+        def before_batch(self):
+            if self.training: self.learn.xb = (*self.xb,*self.yb)
+    learn = Learner(loaders(n=4, bs=2, collate_fn=collate), fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=2, min_size=64, max_size=64),
+                    loss_func=lambda p, y: sum(p.values()) if isinstance(p, dict) else torch.tensor(0.), cbs=[Detect(),Got()] + [ProgressiveResize(increase_by=16, verbose=False)]*train)
+    with learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        learn.fit(2)
+    assert learn.got.sizes==(due(4, by=16) if train else [(64,64)]*4)
