@@ -1,7 +1,8 @@
 "The command, as a user runs it"
-import json, os, subprocess, sys
+import inspect, json, os, subprocess, sys
 from pathlib import Path
 import pytest
+from fastresize.bench import main
 from fastresize.demo_data import classes, demo_data
 from PIL import Image
 
@@ -29,7 +30,7 @@ def test_table_json_and_plot(run):
 def test_progress_bars_and_the_sentence(run):
     _,r = run
     assert 'Progressively increase the initial image size of [16, 16] by 8 pixels' in r.stdout
-    assert 'train_loss' in r.stdout
+    assert r.stdout.count('train_loss')==3 and '\r' not in r.stdout and len(r.stdout)<3000, 'the table alone, where there is no terminal'
 
 @pytest.mark.parametrize('args,words', [
     (['--data','nowhere'], '--data nowhere: expected `imagenette`, `demo`, or a folder with `train` and `val`'),
@@ -40,15 +41,34 @@ def test_progress_bars_and_the_sentence(run):
     (['--out','afile'], '--out afile: expected a folder to write into'),
     (['--data','empty'], '--data empty: expected pictures in `train/<class>` and `val/<class>`; found none in train and val'),
     (['--epochs','0'], '--epochs 0: expected a number above 0'),
+    (['--bs','1'], '--bs 1: expected at least 2'),
+    (['--bs','500'], '--bs 500: expected at most the number of training pictures, 80'),
+    (['--size','1'], '`initial_size`=0.5: expected'),
+    (['--arch','vit_b_16'], '--arch vit_b_16: expected a convolutional model'),
+    (['--data','flat'], '--data flat: expected pictures in `train/<class>` and `val/<class>` alone; found train/a.jpg'),
+    (['--data','deep'], '--data deep: expected pictures in `train/<class>` and `val/<class>` alone; found train/more/disc/a.jpg'),
+    (['--data','unseen'], '--data unseen: expected every class of `val` in `train` too; found none of disc'),
+    (['--data','corrupt','--bs','2','--workers','0','--size','32'], 'corrupt/train/disc/b.jpg cannot be read as a picture'),
 ])
-def test_mistakes_are_one_line_and_exit_code_2(run, args, words):
+def test_mistakes_are_one_line_and_exit_code_2(run, args, words, monkeypatch, capsys):
     for d in ('train','val'): (run[0]/'empty'/d).mkdir(parents=True, exist_ok=True)
+    for name in ('flat/train/a','flat/val/disc/a','deep/train/more/disc/a','deep/val/disc/a','unseen/train/square/a','unseen/val/disc/a',
+                 'corrupt/train/disc/a','corrupt/train/disc/b','corrupt/train/disc/c','corrupt/val/disc/a'):
+        p = run[0]/f'{name}.jpg'
+        p.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (40,40)).save(p)
+    (run[0]/'corrupt/train/disc/b.jpg').write_bytes(b'no picture')
     (run[0]/'afile').touch()
-    data = [] if '--data' in args else ['--data','pics']
-    r = bench(*data, *args, cwd=run[0])
-    assert r.returncode==2
-    assert words in r.stderr
-    assert len(r.stderr.strip().splitlines())==1
+    args = [*([] if '--data' in args else ['--data','pics']), *args]
+    monkeypatch.chdir(run[0])
+    types = {k: p.annotation for k,p in inspect.signature(main).parameters.items()}
+    with pytest.raises(SystemExit) as e: main(**{(k := a[2:].replace('-', '_')): types[k](v) for a,v in zip(args[::2], args[1::2])})
+    said = capsys.readouterr().err
+    assert e.value.code==2 and words in said and len(said.strip().splitlines())==1
+
+def test_a_mistake_as_the_shell_sees_it(run):
+    r = bench('--data', 'nowhere', cwd=run[0])
+    assert r.returncode==2 and r.stderr.startswith('fastresize-bench: --data nowhere: expected') and len(r.stderr.strip().splitlines())==1
 
 def test_imagenette_without_a_network(run, monkeypatch, tmp_path):
     monkeypatch.setenv('FASTAI_HOME', str(tmp_path))
