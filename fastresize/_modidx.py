@@ -51,6 +51,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastresize.dry_run._set_mode': ('dry_run.html#_set_mode', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run._state': ('dry_run.html#_state', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run._try': ('dry_run.html#_try', 'fastresize/dry_run.py'),
+                                    'fastresize.dry_run._watches': ('dry_run.html#_watches', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run.at_size': ('dry_run.html#at_size', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run.bare': ('dry_run.html#bare', 'fastresize/dry_run.py'),
                                     'fastresize.dry_run.copied': ('dry_run.html#copied', 'fastresize/dry_run.py'),

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from fastai.vision import models
 from fastai.vision.all import (Callback, CategoryBlock, DataBlock, GrandparentSplitter, ImageBlock, Learner, Normalize, Resize, URLs,
-                               accuracy, aug_transforms, get_image_files, imagenet_stats, parent_label, set_seed, untar_data, vision_learner)
+                               accuracy, aug_transforms, get_image_files, imagenet_stats, parent_label, set_seed, untar_data,
+                               vision_learner)
 from fastai.vision.models import xresnet
 from fastcore.imports import in_notebook
 from fastcore.script import call_parse
@@ -80,7 +81,7 @@ def get_dls(
     workers:int=None, # Loader processes; by default fastai's choice
 ):
     "The usual fastai pipeline: resize each picture, augment and normalize each batch"
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, splitter=GrandparentSplitter(valid_name='val'), get_y=parent_label,
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter(valid_name='val'),
                       item_tfms=Resize(size), batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
     return block.dataloaders(path, bs=bs, num_workers=workers, pin_memory=torch.cuda.is_available())
 
@@ -141,7 +142,8 @@ def train(
     learn.fit_one_cycle(epochs, lr, cbs=cbs)
     if torch.cuda.is_available(): torch.cuda.synchronize()
     seconds = time.perf_counter()-start
-    return dict(mode=mode, epochs=epochs, seconds=seconds, accuracy=learn.recorder.values[-1][-1], loss=learn.recorder.values[-1][1], curve=curve.points)
+    _,loss,acc = learn.recorder.values[-1]
+    return dict(mode=mode, epochs=epochs, seconds=seconds, accuracy=acc, loss=loss, curve=curve.points)
 
 # %% ../nbs/14_bench.ipynb #c5cb0e1d
 def device_name() -> str:
@@ -150,7 +152,8 @@ def device_name() -> str:
     if torch.backends.mps.is_available(): return 'Apple MPS'
     info = Path('/proc/cpuinfo')
     names = [o.split(':',1)[1].strip() for o in info.read_text().splitlines() if o.startswith('model name')] if info.exists() else []
-    return f'{len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()} CPU cores ({names[0] if names else platform.machine()})'
+    n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return f'{n} CPU cores ({names[0] if names else platform.machine()})'
 
 def compare(
     path:Path, # Folder with `train` and `val` in it
@@ -165,12 +168,14 @@ def compare(
     full = next((r['seconds'] for r in runs if r['mode']=='full'), None)
     for r in runs: r['speedup'] = full/r['seconds'] if full else None
     versions = {p: version(p) for p in ('fastresize','fastai','torch','torchvision')}
-    return dict(runs=runs, device=device_name(), versions={**versions, 'python': platform.python_version()}, args=dict(data=str(path), modes=list(modes), **kwargs))
+    versions['python'] = platform.python_version()
+    return dict(runs=runs, device=device_name(), versions=versions, args=dict(data=str(path), modes=list(modes), **kwargs))
 
 # %% ../nbs/14_bench.ipynb #ba84a525
 def table(results:dict) -> pd.DataFrame:
     "One row a mode"
-    rows = [dict(mode=r['mode'], epochs=r['epochs'], seconds=f'{r["seconds"]:.1f}', speedup='' if r['speedup'] is None else f'{r["speedup"]:.2f}x',
+    def times(x): return '' if x is None else f'{x:.2f}x'
+    rows = [dict(mode=r['mode'], epochs=r['epochs'], seconds=f'{r["seconds"]:.1f}', speedup=times(r['speedup']),
                  accuracy=f'{r["accuracy"]:.1%}', **{'final loss': f'{r["loss"]:.3f}'}) for r in results['runs']]
     return pd.DataFrame(rows).set_index('mode')
 
@@ -234,7 +239,8 @@ def main(
         try: size_schedule(size, epochs, increase_by=increase_by)
         except ValueError as e: raise BenchError(f'--size {size} --increase-by {increase_by}: {e}') from e
         out,path = out_folder(out),find_data(data, size)
-        try: results = compare(path, names, arch=arch, size=size, epochs=epochs, bs=bs, increase_by=increase_by, lr=lr, seed=seed, workers=workers)
+        args = dict(arch=arch, size=size, epochs=epochs, bs=bs, increase_by=increase_by, lr=lr, seed=seed, workers=workers)
+        try: results = compare(path, names, **args)
         except BenchError: raise
         except Exception as e:
             broken = broken_picture(path)

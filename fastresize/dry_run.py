@@ -18,16 +18,19 @@ from fastai.torch_core import to_float
 from .probe import no_trace, size_of
 from .resize import are_singles, each, pictures, resize_batch
 
-# %% ../nbs/05_dry_run.ipynb #f29d62da
+# %% ../nbs/05_dry_run.ipynb #dd1b945d
 def bare(model):
     "The model inside a wrapper that talks to other processes, and inside `torch.compile`"
     if isinstance(model, (nn.parallel.DistributedDataParallel,nn.DataParallel)): model = model.module
     return getattr(model, '_orig_mod', model)
 
+_hooks = '_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_hooks'
+
+def _watches(hook): return isinstance(hook, types.FunctionType) and not hook.__module__.startswith('torch.')
+
 def _forget_watchers(model):
-    for m in model.modules():
-        for hooks in (m.__dict__.get(k) for k in ('_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_hooks')):
-            for k in [k for k,h in (hooks or {}).items() if isinstance(h, types.FunctionType) and not h.__module__.startswith('torch.')]: del hooks[k]
+    for hooks in (m.__dict__.get(k) or {} for m in model.modules() for k in _hooks):
+        for k in [k for k,h in hooks.items() if _watches(h)]: del hooks[k]
 
 def _set_mode(model, train):
     "Training or evaluation mode, without the layers that in training would wait for other processes"
@@ -70,7 +73,7 @@ def fill(
     if isinstance(b, tuple) and not hasattr(b, '_fields'): return tuple(fill(o, bs) for o in b)
     return each(f, b)
 
-# %% ../nbs/05_dry_run.ipynb #ec768fd0
+# %% ../nbs/05_dry_run.ipynb #0ca4612c
 def _state(opt): return getattr(getattr(opt, 'opt', opt), 'state', {})  # `Lookahead` and `OptimWrapper` have it one level down
 
 def _n_averages(learn):
@@ -80,7 +83,8 @@ def _n_averages(learn):
     try:
         opt = learn.opt_func([p], lr=0.)
         opt.step()
-        return sum(isinstance(t, torch.Tensor) and t.shape==p.shape for t in _state(opt)[p].values()) + (getattr(opt, 'slow_weights', None) is not None)
+        kept = [t for t in _state(opt)[p].values() if isinstance(t, torch.Tensor) and t.shape==p.shape]
+        return len(kept) + (getattr(opt, 'slow_weights', None) is not None)
     except Exception: return 0  # an optimizer that wants more than a parameter; its memory is not worth a training
 
 def to_come(learn) -> int:
@@ -91,7 +95,9 @@ def to_come(learn) -> int:
 
 def reserve(learn, beside:int=1) -> list:
     "Room for the averages to come but those that `beside` copies of the model make room for already"
-    return [torch.empty_like(p) for p in learn.model.parameters() if p.requires_grad and not is_lazy(p) for _ in range(to_come(learn)-beside)]
+    params = [p for p in learn.model.parameters() if p.requires_grad and not is_lazy(p)]
+    n = to_come(learn)-beside
+    return [torch.empty_like(p) for p in params for _ in range(n)]
 
 # %% ../nbs/05_dry_run.ipynb #469c83ed
 def _precise(learn, pred): return to_float(pred) if hasattr(learn, 'mixed_precision') else pred

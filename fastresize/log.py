@@ -38,7 +38,7 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/07_log.ipynb #c7d6348f
+# %% ../nbs/07_log.ipynb #7f760683
 class SizeLog:
     "The size in whatever `learn` logs to, for one fit"
     def __init__(self,
@@ -60,8 +60,9 @@ class SizeLog:
         row:list, # What the recorder logs after an epoch
     ):
         "Hand a row to the learner's logger, with the size if it is whole"
-        if list(self.rec.metric_names)!=[*self.metric_names, *self.names]: self.rec.__dict__.pop('logger', None)   # left behind by an earlier fit
-        if 'logger' not in self.rec.__dict__: return self.learn.logger(row)
+        if list(self.rec.metric_names)!=[*self.metric_names, *self.names]:   # left behind by a fit that broke off
+            self.rec.__dict__.pop('logger', None)
+            return self.learn.logger(row)
         whole = self.trained and len(row)==len(self.metric_names)
         self.learn.logger(row + [*columns(self.trained, self.names).values()] if whole else row)
 

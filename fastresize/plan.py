@@ -18,7 +18,7 @@ from .probe import Parts, size_of, some_items
 from .resize import is_image, is_mask, leaves, resize_batch
 from .steer import SizedDL, Steer, loses_points
 
-# %% ../nbs/06_plan.ipynb #820aa741
+# %% ../nbs/06_plan.ipynb #96e2e546
 grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 
 def in_pixels(
@@ -69,8 +69,8 @@ class Plan:
         if own and any(f>o for f,o in zip(final, own)):
             warn(f'`final_size`={list(final)} is larger than the images that the loaders give, {list(own)}: they will be enlarged')
         self.ways = [self._way(dl, b, i) for i,(dl,b) in enumerate(loaders)]
-        points = [type(o).__name__ for o in leaves(loaders[0][1]) if isinstance(o, TensorPoint)]
-        expect(self.args.method!='crop' or not points or self.follow, 'resize_targ', False, f"True with `method`='crop', so that {''.join(points[:1])} follows the window")
+        points = any(isinstance(o, TensorPoint) for o in leaves(loaders[0][1]))
+        expect(self.args.method!='crop' or not points or self.follow, 'resize_targ', False, "True with `method`='crop', so that TensorPoint follows the window")
         if self.ways[0]=='resize' and in_pixels(self.parts.split(loaders[0][1])[1] if loaders[0][1] is not None else ()):
             warn('the targets look like boxes or points in pixels: they do not follow when the images become small. Give them as shares of the image, '
                  "or as fastai's `TensorBBox` or `TensorPoint`")

@@ -197,8 +197,10 @@ def __repr__(self:Preview): return f'{self}\n\n{self.to_df().to_string(index=Fal
 
 @patch
 def _repr_markdown_(self:Preview):
-    rows = [f'| {r.from_epoch:.4g} | {r.size} | {r.ms_per_batch:.0f}{"" if r.measured else " (interpolated)"} | {r.share_pct:.0f} |' for r in self.to_df().itertuples()]
-    return '\n'.join([str(self), '', '| from epoch | size (px) | training (ms/batch) | share of the time (%) |', '|---:|---:|---:|---:|', *rows])
+    def ms(r): return f'{r.ms_per_batch:.0f}' + ('' if r.measured else ' (interpolated)')
+    rows = [f'| {r.from_epoch:.4g} | {r.size} | {ms(r)} | {r.share_pct:.0f} |' for r in self.to_df().itertuples()]
+    heads = ['| from epoch | size (px) | training (ms/batch) | share of the time (%) |', '|---:|---:|---:|---:|']
+    return '\n'.join([str(self), '', *heads, *rows])
 
 # %% ../nbs/12_preview.ipynb #242486d0
 @patch
@@ -249,15 +251,18 @@ def preview_resize(self:Learner,
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
     cb = _with_args(next(iter(self._grab_cbs(ProgressiveResize)), None), kwargs)
     if not len(self.dls.train): raise ValueError(no_batches)
-    if some_items(self.dls.train) is None: raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset with a length')
+    if some_items(self.dls.train) is None:
+        raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset with a length')
     self.model.to(getattr(self.dls, 'device', default_device()))
     with _twin(self, cbs) as twin:
         plan = _planned(twin, cb, n_epoch)
         sizes = _three(plan.schedule.sizes)
         rounds = [{s: _measure(twin, plan, s, n_batch) for s in order} for order in (sizes, sizes[::-1], sizes)[_most_workers(self.dls)>0:]]
-    paces = {s: [f(o) for f,o in zip((min,median)*2, zip(*(r[s] for r in rounds)))] for s in sizes}  # only the first beginning may have something to compile
+    over = min,median,min,median   # only the first beginning may have something to compile
+    paces = {s: [f(o) for f,o in zip(over, zip(*(r[s] for r in rounds)))] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
-    res = Preview(plan.schedule, n_epoch, tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2]), paces, cb.resize_valid, is_compiled(self.model))
+    n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
+    res = Preview(plan.schedule, n_epoch, n_batches, paces, cb.resize_valid, is_compiled(self.model))
     if show_plot: res.plot()
     return res
 

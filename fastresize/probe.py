@@ -67,7 +67,7 @@ def no_trace(
         set_random_states(**states)
         for g,put,state in own: put(g, state)
 
-# %% ../nbs/03_probe.ipynb #afd408d5
+# %% ../nbs/03_probe.ipynb #6c96d938
 def trains(
     learn, # A `Learner` that fires an event
 ) -> bool: # Whether it is the event of a training
@@ -81,7 +81,8 @@ def _exporting(learn):
 
 class OnlyTrains(Callback):
     "A callback for training alone: `tta` runs without it, and an exported learner has one in its place that does nothing"
-    def __reduce_ex__(self, protocol): return (Callback,()) if self.learn is not None and _exporting(self.learn) else super().__reduce_ex__(protocol)
+    def __reduce_ex__(self, protocol):
+        return (Callback,()) if self.learn is not None and _exporting(self.learn) else super().__reduce_ex__(protocol)
 
 def _alone(f):
     @wraps(f)
@@ -111,7 +112,7 @@ def unwrap(
 def as_iterating(
     dl, # A fastai or PyTorch loader
 ):
-    "The pipelines of `dl` know which split they serve, as they do while it is iterated, and fastai's notes about a first batch are forgotten"
+    "The pipelines of `dl` know which split they serve, as while it is iterated; fastai's notes about a first batch are forgotten"
     pipes = [p for p in (getattr(dl, o, None) for o in ('after_item','before_batch','after_batch')) if hasattr(p, 'split_idx')]
     old,noted = [p.split_idx for p in pipes],{k: dl.__dict__[k] for k in ('_n_inp','_types') if k in dl.__dict__}
     try:
@@ -160,7 +161,8 @@ def some_items(
     if isinstance(dl, (list,tuple)): return each(lambda t: t[:n], dl[0]) if dl else None
     if not isinstance(dl, (DataLoader,TorchDataLoader)): return None
     if isinstance(dl.dataset, IterableDataset) or not hasattr(dl.dataset, '__getitem__') or not len(dl.dataset): return None
-    with no_trace(generators=generators(dl)), as_iterating(dl): return (_torch_items if isinstance(dl, TorchDataLoader) else _fastai_items)(dl, n)
+    draw = _torch_items if isinstance(dl, TorchDataLoader) else _fastai_items
+    with no_trace(generators=generators(dl)), as_iterating(dl): return draw(dl, n)
 
 # %% ../nbs/03_probe.ipynb #5c923559
 class Parts:

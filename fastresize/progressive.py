@@ -7,7 +7,6 @@ __all__ = ['no_batches', 'ProgressiveResize']
 
 # %% ../nbs/10_progressive.ipynb #b5808124
 from warnings import warn
-
 import torch
 from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
@@ -30,19 +29,18 @@ _pretrained = ('The body is frozen, so it is probably pretrained: where the phot
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Arguments that cannot work raise `ValueError`, at construction where they can be known there, else before the first batch.
-    While it is attached, `learn.progressive_resize.schedule` is the schedule of the running or last fit, and `current_size` the
-    `(height, width)` of the batch in hand."""
+    Arguments that cannot work raise `ValueError`, at construction where they can be known there, else before the first step.
+    `learn.progressive_resize` has the `schedule` of the running or last fit, and as `current_size` that of the batch in hand."""
     _stateattrs = 'plan','loop','log','rehearsal','compiling' # of the running fit
     plan = loop = log = rehearsal = compiling = None
     order = Recorder.order+1 # so that rows can be lengthened, before the progress bar; precision and processes are set up long since
     def __init__(self,
-        initial_size:float|int|tuple=0.5, # Size to begin with: a float is a fraction of the final size, an int or `(height, width)` is pixels
+        initial_size:float|int|tuple=0.5, # Size to begin with: a float is a share of the final size, an int or `(height, width)` pixels
         start:float|int=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
         finish:float|int=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
         increase_by:int=4, # Pixels a growth; in Epoch mode the fewest
         increase_mode:IncreaseMode=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
-        resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest or bicubic; with an extra resize any 2-D mode of `F.interpolate`
+        resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest, bicubic; with an extra resize any of `F.interpolate`
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default what a training batch measures
         add_resize:bool=False, # Resize the finished batch instead of steering the transforms; done by itself where there are none to steer
@@ -65,8 +63,10 @@ class ProgressiveResize(OnlyTrains):
         expect(method in methods, 'method', method, f'one of {", ".join(methods)}')
         expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
-        expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None for the training batch size')
-        expect(not empty_cache or self.growth.increase_mode==IncreaseMode.Epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
+        expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs,
+               'an int above 0, or None for the training batch size')
+        expect(not empty_cache or self.growth.increase_mode==IncreaseMode.Epoch, 'empty_cache', empty_cache,
+               'False in Batch mode, where growths come in the middle of an epoch')
 
     def _end(self):
         if self.plan: self._pause()
@@ -93,8 +93,7 @@ class ProgressiveResize(OnlyTrains):
         "Say what will be, now that the final size is known"
         self.schedule = self.plan.schedule
         self.surprise = self.plan.surprises(len(self.dls.train))
-        for o in (self.surprise, self.compiling and too_many(self.schedule, self.resize_valid)):
-            if o: warn(o)
+        for o in filter(None, (self.surprise, self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
         self._say(self.plan.words())
         if getattr(self.opt, 'frozen_idx', 0): self._say(_pretrained)
 
@@ -112,9 +111,8 @@ class ProgressiveResize(OnlyTrains):
 
     def before_batch(self):
         "Take note of the size in hand"
-        if not self._on: return
-        if self.loop: self.loop.begun = True
-        if not self.training: return
+        if self._on and self.loop: self.loop.begun = True
+        if not (self._on and self.training): return
         self.current_size = size_of(self.xb, self.pictures) or self.current_size
         if self.current_size: self.log.batch_begins(self.current_size)
 
@@ -145,7 +143,7 @@ class ProgressiveResize(OnlyTrains):
     def after_fit(self):
         "Say what is known only now"
         if not self._on: return
-        words,short = self.compiling and self.compiling.words(self.schedule, self.given is not None),self.plan.fell_short()
+        words = self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None)
         if words: self._say(words)
-        if short and not self.surprise: warn(short)
+        if self.plan.fell_short() and not self.surprise: warn(self.plan.fell_short())
         self._end()

@@ -146,7 +146,8 @@ class Growth:
         begin,end = [_as_epoch(getattr(self, k), 1, k) for k in ('start','finish')]
         if is_int(self.start)==is_int(self.finish): expect(begin<end, 'start', self.start, f'less than `finish`={self.finish!r}')
         initial_for(self.initial_size, (10**9,10**9))
-        for k in ('increase_by','multiple_of'): expect(is_int(getattr(self, k)) and getattr(self, k)>0, k, getattr(self, k), 'an int above 0, in pixels')
+        for k,v in dict(increase_by=self.increase_by, multiple_of=self.multiple_of).items():
+            expect(is_int(v) and v>0, k, v, 'an int above 0, in pixels')
 
     def initial(self,
         final:tuple, # Final `(height, width)` in pixels
@@ -266,7 +267,8 @@ def plot(self:SizeSchedule,
     edges = [0., *(min(p,1.) for p in self.pcts), 1.]
     line = ax.stairs([max(s) for s in self.sizes], [e*scale for e in edges], baseline=None, **{'linewidth':2, 'label':'training', **kwargs})
     ends = range(1, (n_epoch or 0)+1)
-    ax.plot(ends, [max(self.sizes_of(e-1, n_epoch, n_batch)[-1] if resize_valid else self.final) for e in ends], 'o', markersize=4, clip_on=False,
+    valid = [self.sizes_of(e-1, n_epoch, n_batch)[-1] if resize_valid else self.final for e in ends]
+    ax.plot(ends, [max(s) for s in valid], 'o', markersize=4, clip_on=False,
             color=line.get_edgecolor(), label='_' if 'label' in kwargs else 'validation')
     ax.set(xlabel=unit, ylabel='image size (px)', xlim=(0,scale), ylim=(0,max(self.final)*1.1))
     return ax

@@ -118,7 +118,8 @@ def to_df(self:ThroughputMonitor) -> pd.DataFrame: # One row a size, in order of
     for size,flat in self._rows.items():
         a = np.array(flat).reshape(-1, 3)
         n,wait,step = a[1:].sum(0) if len(a)>1 else [np.nan]*3
-        rows.append((_label(size), len(a), n/(wait+step), 100*wait/(wait+step), 1000*wait/(len(a)-1 or 1), 1000*step/(len(a)-1 or 1), self._peaks.get(size, np.nan)/2**20))
+        n_timed,peak = len(a)-1 or 1,self._peaks.get(size, np.nan)/2**20
+        rows.append((_label(size), len(a), n/(wait+step), 100*wait/(wait+step), 1000*wait/n_timed, 1000*step/n_timed, peak))
     return pd.DataFrame(rows, columns=['size','batches','images_per_s','wait_pct','wait_ms','step_ms','peak_mib'])
 
 # %% ../nbs/11_throughput.ipynb #5c0f96d9
@@ -129,7 +130,8 @@ _heads = dict(size='size (px)', batches='batches', images_per_s='images/s', wait
 def _cells(self:ThroughputMonitor):
     "Heads and rows of the table, as text, without a column that is empty"
     df = self.to_df().dropna(axis=1, how='all')
-    def text(k, v): return str(v) if k in ('size','batches') else '–' if np.isnan(v) else f'{v:,.{0 if k in ("wait_pct","peak_mib") else 1}f}'
+    digits = dict(wait_pct=0, peak_mib=0)
+    def text(k, v): return str(v) if k in ('size','batches') else '–' if np.isnan(v) else f'{v:,.{digits.get(k, 1)}f}'
     return [_heads[k] for k in df],[[text(k, v) for k,v in zip(df, row)] for row in df.itertuples(index=False)]
 
 @patch

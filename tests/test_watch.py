@@ -217,3 +217,47 @@ def test_few_sizes_are_compiled_without_a_word(monkeypatch):
     torch._dynamo.reset()
     learn = learner(make_dls(*aug_transforms()), resize(increase_by=16, verbose=True), model=torch.compile(small_model(), backend='eager', dynamic=False))
     assert 'compiled anew' not in advised(learn)
+
+def csv_learner(*cbs, **kwargs):
+    learn = Learner(make_dls(*aug_transforms()), small_model(), cbs=[*cbs], loss_func=nn.CrossEntropyLoss(), metrics=accuracy, **kwargs)
+    learn.remove_cb(ProgressCallback)
+    return learn
+
+def test_a_file_that_is_appended_to_keeps_its_columns():
+    learn = csv_learner()
+    learn.fit(1, cbs=CSVLogger())
+    learn.fit(2, cbs=[resize(),CSVLogger(append=True)])
+    df = pd.read_csv('history.csv')
+    assert [*df.columns]==['epoch','train_loss','valid_loss','accuracy','time'] and len(df)==1+1+2   # fastai writes its header anew
+    learn.fit(1, cbs=[resize(),CSVLogger('sizes.csv')])
+    learn.fit(2, cbs=[resize(),CSVLogger('sizes.csv', append=True)])
+    df = pd.read_csv('sizes.csv')
+    assert [*df.columns][-1]=='size' and [*df['size']]==['64','size','32','64']
+
+def test_a_logger_with_its_own_before_fit_gets_header_and_rows_alike():
+    class Own(CSVLogger):
+        def before_fit(self):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = (self.path/self.fname).open('w')
+            self.file.write(','.join(self.recorder.metric_names) + '\n')
+            self.old_logger,self.learn.logger = self.logger,self._write_line
+    learn = csv_learner(resize(), Own())
+    with learn.no_logging(): learn.fit(4)
+    df = pd.read_csv('history.csv')
+    assert [*df['size']]==[32,32,56,64] and [*df.epoch]==[0,1,2,3]
+
+def test_whoever_reads_the_logger_gets_rows_as_long_as_the_names():
+    rows = []
+    class Reads(Callback):
+        order = 90
+        def before_fit(self):
+            self.learn.logger = lambda row: rows.append((list(self.recorder.metric_names), list(row)))
+    learn = csv_learner(resize(), Reads())
+    learn.fit(2)
+    assert all(len(n)==len(r) for n,r in rows) and [dict(zip(n, r))['size'] for n,r in rows]==[32,64]
+    assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','accuracy','time']
+
+def test_a_learner_without_a_recorder():
+    learn = Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), default_cbs=False, cbs=[TrainEvalCallback,CastToTensor,resize(),Seen()])
+    learn.fit(4)
+    assert learn.seen.train==due(32)
