@@ -1,58 +1,80 @@
-"""How the callback's cost grows with size, growths, depth and batch size: `python benchmarks/cost.py`
+"""What the callback costs, in three parts: `python benchmarks/cost.py`
 
-Everything is timed inside running trainings, between real steps of a model, so the processor's caches are as cold as they
-are for a user; a loop that does nothing else, as in `overhead.py`, is faster. What the model takes is outside of every
+On 2 CPU cores (AMD EPYC), PyTorch 2.15.0, fastai 2.8.12: a step takes 71 to 113 µs, and a growth no more than any other (at
+most 2 µs). `results/cost-cpu-2026-11-20.json`, of commit 9f1d61f. Against each other, while other processes used the same cores:
+commit 8ff94ce took 148 µs a step where 6a75ad6 took 100 (medians of 7), and a fit with it less one without 271 and 121 µs a batch;
+`results/cost-against-cpu-2026-11-21.json`.
+
+`sweep`: how it grows with size, growths, depth and batch size. Everything is timed inside running trainings, between real
+steps of a model, so the processor's caches are as cold as they are for a user. What the model takes is outside of every
 interval. The loader is fastai's, and its `AffineCoordTfm` is steered; but it hands out one ready batch again and again.
 
-- A step: asking the schedule, setting the size in the transforms and putting it back, that is the time of a batch without
-  the time in the loader itself; and the callback's share of the events of a batch, which is the time between a mark before
-  it and a mark behind it, less that to a third mark behind nothing. Not in it: that fastai sorts one more callback into the
-  line at every event, 10 to 20 µs a batch by trainings with and without the callback.
+- A step: setting the size in the transforms and putting it back, that is the time of a batch without the time in the loader
+  itself; and the callback's share of the events of a batch, which is the time between a mark before it and a mark behind it,
+  less that to a third mark behind nothing. Not in it: that fastai sorts one more callback into the line at every event.
 - A growth: what the batch that changes the size takes more than the second one after it, which has the same size. The
-  progress of the training hops from one stage of its schedule to the next every three batches, so that there are many
-  growths to measure. With a single growth from half to full size, the step before it is so much smaller that the caches
-  are warmer at the growth than later: some µs too few.
+  plan deals other sizes than the schedule's: every three batches those of another stage, so that there are many growths to
+  measure, and each is as new to the callback as a growth is. Not in it: a look at the size of the batch inside its step.
 - A fit: planning, trying every size on the model, and the full-size dry run, which happen once and are timed as they are.
 
-Every round trains every point once, in another order. A number is the median over the rounds of a round's median; the bars
-in the plot reach from the first to the third quartile of the rounds.
+`fits`: what a callback adds to a batch of a real training, whatever it goes into: the time from the end of one batch to the
+end of the next, less that of a training without it, whose transforms make the same small size by themselves. `aug_transforms()`
+run as they do for a user. With `--against <folder>` the package of another checkout is measured beside this one, in processes
+of their own by turns, and so is a step, by the sweep of each checkout's own `cost.py`.
+
+`calls`: the calls alone, in a loop that does nothing else, which is faster: what `ProgressiveResize` and `ThroughputMonitor`
+add to a batch, and an empty callback beside them.
+
+Every round measures everything once, in an order of its own. A number is the median over the rounds; of the sweep, of a round's
+median, and the bars in the plot reach from the first to the third quartile of the rounds.
 """
-import csv, json, random, warnings
+import json, os, subprocess, sys, warnings
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from unittest import mock
 
 from fastai.vision.all import *
 from fastcore.script import call_parse, store_true
-from record import stem, versions, with_suffix
-from fastresize import progressive
+from record import commit, head, interleaved, report, stem, table
+import fastresize
 from fastresize.all import *
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
 from fastresize.steer import SizedDL
 
+# ---- the sweep
+
 factors = dict(size=(96,128,160,224,320), growths=(1,7,14,28,56), layers=(2,5,10,20,50), bs=(4,8,16,32,64))
 usual = dict(size=224, growths=7, layers=10, bs=16)
 words = dict(size='final size (px)', growths='growths in the training', layers='layers of the model', bs='batch size (images)')
+least = dict(size=96, growths=7, layers=2, bs=4)
 n_batch,n_stay = 72,3 # batches of a training, and how many of them one after another have the same size
+
+def data(size, bs, n, device, dl_type, **kwargs):
+    "Loaders of `n` training batches and a validation batch, with `aug_transforms(**kwargs)`"
+    ready = dict(x=TensorImage(torch.rand(bs, 3, size, size, device=device)), y=TensorCategory(torch.arange(bs, device=device)%2))
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: np.zeros((size,size,3), dtype=np.uint8), get_y=lambda i: i%2,
+                      splitter=IndexSplitter(range(bs)), batch_tfms=aug_transforms(**kwargs))
+    dls = block.dataloaders(range((n+1)*bs), bs=bs, num_workers=0, device=device, dl_type=type(dl_type.__name__, (dl_type,), ready))
+    for dl in dls.loaders: dl.inside = []
+    return dls
+
+def quiet(learn):
+    learn.remove_cb(ProgressCallback)
+    learn.logger = noop
+    return learn
 
 class Ready(TfmdDL):
     "Hands out views of one ready batch, at the size that the transform has been told"
     def __iter__(self):
-        tfm = next(f for f in self.after_batch.fs if isinstance(f, AffineCoordTfm))
+        tfm,x,y = next(f for f in self.after_batch.fs if isinstance(f, AffineCoordTfm)),*[o.as_subclass(torch.Tensor) for o in (self.x,self.y)]
         for _ in range(len(self)):
             start = perf_counter()
-            h,w = tfm.size or self.x.shape[-2:]
-            b = self.x[..., :h,:w],self.y
+            h,w = tfm.size or x.shape[-2:]
+            b = x[..., :h,:w],y
             self.inside.append(perf_counter()-start)
             yield b
-
-def ready_dls(size, bs, device):
-    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: np.zeros((size,size,3), dtype=np.uint8), get_y=lambda i: i%2,
-                      splitter=IndexSplitter(range(bs)), batch_tfms=aug_transforms())
-    dls = block.dataloaders(range((n_batch+1)*bs), bs=bs, num_workers=0, device=device, dl_type=Ready)
-    for dl in dls.loaders: dl.x,dl.y,dl.inside = torch.rand(bs, 3, size, size, device=device),torch.arange(bs, device=device)%2,[]
-    return dls
 
 def stack(layers): return nn.Sequential(ConvLayer(3, 8, ks=8, stride=8), *[ConvLayer(8, 8) for _ in range(layers-1)], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8, 2))
 
@@ -65,30 +87,30 @@ class Hop(Callback):
     "Has the training hop from stage to stage, and times the asking for its batches"
     order = ProgressiveResize.order+1
     def before_fit(self):
-        edges = [0., *self.progressive_resize.schedule.pcts, 1.]
-        middles,self.asking = [(a+b)/2 for a,b in zip(edges, edges[1:])],[]
-        self.stages = [(self.first+i//n_stay)%len(middles) for i in range(n_batch)]
-        self.pcts = [middles[s] for s in self.stages]+[1.]
-    def before_train(self):
-        self.learn.pct_train = self.pcts[0]
-        self.learn.dl = SizedDL(self.dl, lambda: None, self.ask)
-    def after_batch(self):
-        if self.training: self.learn.pct_train = self.pcts[self.iter+1]
-    def ask(self, get, _):
+        ours = self.progressive_resize
+        n,self.asking = len(ours.schedule.sizes),[]
+        self.stages = [(self.first+i//n_stay)%n for i in range(n_batch)]
+        self.sizes = [ours.schedule.sizes[s] for s in self.stages]
+        ours.plan.sizes_of = lambda epoch, n_batch: self.sizes
+    def before_train(self): self.loop = SizedDL(self.learn, self.ask)
+    def after_train(self): self.loop.leave()
+    def ask(self, get, i):
+        if i%n_stay==0: self.as_if_new()
         start = perf_counter()
         b = get()
         self.asking.append(perf_counter()-start)
         return b
+    def as_if_new(self):
+        "Have the next size be one that the callback has not seen in this training"
+        ours = self.progressive_resize
+        for known in (ours.plan.seen, ours.rehearsal.known): known.clear()
 
 def get_learner(size, growths, layers, bs, device):
     "A learner whose training has this many growths, and the three marks around its callback"
     by,n = math.ceil(math.ceil(size/2)/growths),ProgressiveResize.order
     marks = [Mark(o) for o in (n-.1, n+.1, n+.2)]
-    learn = Learner(ready_dls(size, bs, device), stack(layers), loss_func=nn.CrossEntropyLoss(),
-                    cbs=[*marks, ProgressiveResize(increase_by=by, start=.05, finish=.95, verbose=False), Hop()])
-    learn.remove_cb(ProgressCallback)
-    learn.logger = noop
-    return learn,marks
+    ours = ProgressiveResize(increase_by=by, start=.05, finish=.95, verbose=False)
+    return quiet(Learner(data(size, bs, n_batch, device, Ready), stack(layers), loss_func=nn.CrossEntropyLoss(), cbs=[*marks, ours, Hop()])),marks
 
 def event_times(marks):
     "The callback's share of every event, and the share of every training batch's events together; in seconds"
@@ -102,13 +124,21 @@ def event_times(marks):
 
 @contextmanager
 def timed(name, into):
-    "Write the seconds of the function that the callback knows by `name` to `into[name]`"
-    f = getattr(progressive, name)
+    "Write the seconds of the function that the rehearsal knows by `name` to `into[name]`"
+    from fastresize import rehearsal
+    f = getattr(rehearsal, name)
     def g(*args, **kwargs):
         start = perf_counter()
         try: return f(*args, **kwargs)
         finally: into[name] = perf_counter()-start
-    with mock.patch.object(progressive, name, g): yield
+    with mock.patch.object(rehearsal, name, g): yield
+
+@contextmanager
+def unwarned():
+    "These trainings end at any size, as they are meant to"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
 
 def train_once(learn, marks, first):
     "One training that begins at stage `first`: microseconds of a step and of a growth, milliseconds of the parts of a fit and of the model's step"
@@ -116,7 +146,7 @@ def train_once(learn, marks, first):
     dl.inside.clear()
     for m in marks: m.at.clear()
     learn.hop.first = first
-    with timed('try_sizes', ms), timed('dry_run', ms): learn.fit(1)
+    with timed('try_sizes', ms), timed('dry_run', ms), unwarned(): learn.fit(1)
     shares,events = event_times(marks)
     us = [(a-i+e)*1e6 for a,i,e in zip(learn.hop.asking, dl.inside, events, strict=True)]
     stages = learn.hop.stages
@@ -124,15 +154,15 @@ def train_once(learn, marks, first):
     steady = [us[i] for i in range(n_stay-1, n_batch, n_stay)]
     begun,ended = [[t for e,t in marks[0].at if e==k] for k in ('before_batch','after_batch')]
     return dict(step_us=median(steady), growth_us=median(us[i]-us[i+n_stay-1] for i in grown),
-                plan_ms=(shares['before_fit']-sum(ms.values()))*1e3, try_ms=ms['try_sizes']*1e3, dry_ms=ms['dry_run']*1e3,
+                plan_ms=shares['before_fit']*1e3, try_ms=ms['try_sizes']*1e3, dry_ms=ms['dry_run']*1e3,
                 model_ms=median(b-a for a,b in zip(begun[:n_batch], ended))*1e3)
 
 def sweep(points, rounds, device):
-    "`rounds` trainings of every point, in another order each round; the round before them warms up"
+    "`rounds` trainings of every point; the round before them warms up"
     learners = [get_learner(**p, device=device) for p in points]
     runs = [[] for _ in points]
-    for r in range(rounds+1):
-        for i in random.sample(range(len(points)), len(points)):
+    for r,order in interleaved(range(len(points)), rounds+1):
+        for i in order:
             run = train_once(*learners[i], first=r*n_batch//n_stay)
             if r: runs[i].append(run)
     return runs
@@ -148,18 +178,24 @@ def by_factor(rows, values):
     others = lambda r, f: all(r[k]==v for k,v in usual.items() if k!=f)
     return [dict(factor=f, **r) for f in values for r in sorted(rows, key=lambda r: r[f]) if others(r, f)]
 
-def table(rows):
-    heads = dict(step_us='step (µs)', growth_us='growth (µs)', plan_ms='planning (ms)', try_ms='trying sizes (ms)', dry_ms='dry run (ms)', model_ms="model's step (ms)")
-    df = pd.DataFrame([{'factor': words[r['factor']], 'value': r[r['factor']], **{h: f'{r[k]:.1f}' for k,h in heads.items()}} for r in rows])
-    return df.to_string(index=False)
+def swept(rounds, device, quick):
+    "The part `sweep` of the result"
+    values = {f: sorted({v[0],usual[f],v[-1]}) if quick else v for f,v in factors.items()}
+    points = [dict(o) for o in dict.fromkeys(tuple({**usual, f: v}.items()) for f,vs in values.items() for v in vs)]
+    runs = sweep(points, rounds, device)
+    return dict(usual=usual, rows=by_factor([summary(p, r) for p,r in zip(points, runs)], values), runs=[dict(point=p, rounds=r) for p,r in zip(points, runs)])
 
-def plot(rows, values, device):
+def sweep_table(rows):
+    heads = dict(step_us='step (µs)', growth_us='growth (µs)', plan_ms='planning (ms)', try_ms='trying sizes (ms)', dry_ms='dry run (ms)', model_ms="model's step (ms)")
+    return table([{'factor': words[r['factor']], 'value': r[r['factor']], **{h: f'{r[k]:.1f}' for k,h in heads.items()}} for r in rows])
+
+def plot(rows, device):
     "A panel for each factor: microseconds of a step and of a growth"
     from matplotlib.figure import Figure   # not pyplot: a figure that no window has to show
-    fig = Figure(figsize=(11,3.2), layout='constrained')
-    axs = fig.subplots(1, len(values), sharey=True)
+    fig,names = Figure(figsize=(11,3.2), layout='constrained'),[*dict.fromkeys(r['factor'] for r in rows)]
+    axs = fig.subplots(1, len(names), sharey=True)
     lines = dict(step_us=('a step', '#0072b2', 'o', '-'), growth_us=('a growth, on top of its step', '#d55e00', 's', '--'))
-    for ax,f in zip(axs, values):
+    for ax,f in zip(axs, names):
         own = [r for r in rows if r['factor']==f]
         for k,(label,color,marker,style) in lines.items():
             y,lo,hi = (np.array([r[c] for r in own]) for c in (k,f'{k}_q1',f'{k}_q3'))
@@ -174,41 +210,190 @@ def plot(rows, values, device):
     fig.suptitle(f'What ProgressiveResize adds, on {device}', x=.01, ha='left', fontsize=11)
     return fig
 
-def write(rows, runs, values, device, args):
-    "The .json, the .csv and the .png"
-    name = torch.cuda.get_device_name() if device.type=='cuda' else device.type
-    out = stem(args['out'], f'cost {name}')
-    result = dict(device='CPU' if device.type=='cpu' and torch.cuda.is_available() else device_name(), versions=versions(), args={k: v for k,v in args.items() if k!='out'}, usual=usual, rows=rows, runs=runs)
-    with_suffix(out, '.json').write_text(json.dumps(result, indent=1)+'\n')
-    with open(with_suffix(out, '.csv'), 'w', newline='') as f:
-        w = csv.DictWriter(f, rows[0])
-        w.writeheader()
-        w.writerows(rows)
-    plot(rows, values, result['device']).savefig(with_suffix(out, '.png'), dpi=150)
-    return out
+# ---- real trainings; all of this part works with other versions of the package too
+
+small,full,n_fit,n_skip = 32,64,50,5 # sizes, batches of a training, and how many of them come before the first that counts
+
+class Augmented(TfmdDL):
+    "Augments one ready batch again and again"
+    def do_item(self, i): return i or 0
+    def do_batch(self, b): return self.x[:len(b)],self.y[:len(b)]
+
+class Empty(Callback): "Does nothing"
+
+class Ends(Callback):
+    "Writes down when each training batch has ended"
+    order = 100
+    def before_fit(self): self.at = []
+    def after_batch(self):
+        if self.training: self.at.append(perf_counter())
+
+def at_small(): return ProgressiveResize(schedule=SizeSchedule(((small,small),(full,full)), (1.,)), verbose=False)
+
+added = {'nothing': lambda: [], 'an empty callback': lambda: [Empty()], 'ProgressiveResize': lambda: [at_small()], 'ThroughputMonitor': lambda: [ThroughputMonitor(verbose=False)]}
+
+def tiny_learner(device):
+    "A model and transforms that take little time beside what is measured"
+    dls = data(full, 2, n_fit, device, Augmented, max_rotate=0, max_zoom=1, max_warp=0, max_lighting=0)
+    return quiet(Learner(dls, nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2)), loss_func=nn.CrossEntropyLoss(), opt_func=SGD))
+
+def fit_once(learn, name):
+    "Median microseconds from the end of one training batch to the end of the next, with what `name` names"
+    tfm,ends = next(f for f in learn.dls.train.after_batch.fs if isinstance(f, AffineCoordTfm)),Ends()
+    tfm.size = None if name=='ProgressiveResize' else (small,small)
+    with unwarned(): learn.fit(1, cbs=[*added[name](), ends])
+    return median(b-a for a,b in zip(ends.at[n_skip:], ends.at[n_skip+1:]))*1e6
+
+def fits(rounds, device='cpu', names=tuple(added)):
+    "Microseconds of a batch by what is added, one number a round; a round before them warms up"
+    learn = tiny_learner(device)
+    us = {k: [] for k in names}
+    for r,order in interleaved(names, rounds+1):
+        for k in order: us[k] += [fit_once(learn, k)][:r]
+    return us
+
+def extra(us): return {k: median(a-b for a,b in zip(v, us['nothing'])) for k,v in us.items() if k!='nothing'}
+
+def fits_table(us):
+    return table([{'added': 'nothing (the whole batch)', 'µs a batch': f'{median(us["nothing"]):.1f}'}, *[{'added': k, 'µs a batch': f'{v:.1f}'} for k,v in extra(us).items()]])
+
+def elsewhere(code, folder, scripts):
+    "What `code` prints as JSON in a process of its own, with the package in `folder` and the scripts in the folder `scripts`"
+    path = os.pathsep.join(map(str, (folder, scripts)))
+    code = f'import json, torch, cost, fastresize; torch.set_num_threads(1); print(fastresize.__file__); print(json.dumps({code}))'
+    out = subprocess.run([sys.executable, '-c', code], cwd=scripts, env={**os.environ, 'PYTHONPATH': path, 'PYTHONWARNINGS': 'ignore'}, capture_output=True, text=True)
+    if out.returncode: raise BenchError(f'--against: the trainings with {folder} failed ({out.stderr.strip().splitlines()[-1]})')
+    where,found = out.stdout.strip().splitlines()[-2:]
+    if Path(where).parents[1]!=folder: raise BenchError(f'--against {folder}: expected a folder with `fastresize` in it')
+    return json.loads(found)
+
+def one_round(folder, n):
+    "Microseconds that `ProgressiveResize` of the package in `folder` adds to a batch: by `n` pairs of `fits`, and as the checkout's own sweep sees a step"
+    us = elsewhere(f'cost.fits({n}, names=("nothing","ProgressiveResize"))', folder, Path(__file__).parent)
+    learner = f'cost.get_learner(**{least}, device=torch.device("cpu"))'
+    steps = elsewhere(f'(lambda pair: [cost.train_once(*pair, first=i)["step_us"] for i in range({n//5})])({learner})', folder, folder/'benchmarks')
+    return dict(batch=median(us['nothing']), fits=extra(us)['ProgressiveResize'], step=median(steps))
+
+def both(other, rounds, n=60):
+    "`rounds` of the package in the folder `other` and of this one, by turns"
+    folders = dict(other=Path(other).resolve(), this=Path(fastresize.__file__).resolve().parents[1])
+    found = {k: [] for k in folders}
+    for r in range(rounds):
+        for k in sorted(folders, reverse=bool(r%2)): found[k].append(one_round(folders[k], n))
+    mid = {k: {o: median(r[o] for r in v) for o in v[0]} for k,v in found.items()}
+    return dict(commits={k: commit(v) for k,v in folders.items()}, median_us=mid, ratio={o: mid['this'][o]/mid['other'][o] for o in ('fits','step')}, rounds_us=found)
+
+def both_table(o):
+    heads = dict(batch='a batch without (µs)', fits='fit with less fit without (µs)', step='step by its own sweep (µs)')
+    rows = [{'package': k, 'commit': (o['commits'][k] or '')[:7], **{h: f'{v[c]:.1f}' for c,h in heads.items()}} for k,v in o['median_us'].items()]
+    return table([*rows, {'package': 'this/other', **{heads[c]: f'{v:.3f}' for c,v in o['ratio'].items()}}])
+
+# ---- the calls alone
+
+batch_events = 'before_batch after_pred after_loss before_backward after_backward before_step after_step after_batch'.split()
+
+class InFirst(Callback):
+    "Calls `f` with the learner in the first batch of a training, and ends it"
+    order = 100
+    def __init__(self, f): self.f = f
+    def before_batch(self):
+        self.found = self.f(self.learn)
+        raise CancelFitException
+
+def per_call(f, n):
+    "Microseconds of one `f(i)`, of `n` in a row"
+    start = perf_counter()
+    for i in range(n): f(i)
+    return (perf_counter()-start)/n*1e6
+
+def of_ours(learn, n):
+    make,b = learn.dl.make,learn.xb+learn.yb
+    def batch(i):
+        make(lambda: b, i%n_fit)
+        for e in batch_events: learn.progressive_resize(e)
+    return {'ProgressiveResize': per_call(batch, n)}
+
+def of_none(learn, n):
+    def batch(i):
+        for e in batch_events: learn.empty(e)
+    return {'an empty callback': per_call(batch, n)}
+
+def of_monitor(learn, n):
+    make,b = learn.dl.make,learn.xb+learn.yb
+    us = per_call(lambda i: make(lambda: b, i), n)
+    start = perf_counter()
+    learn.throughput_monitor.to_df()
+    return {'ThroughputMonitor, in the loop': us, 'ThroughputMonitor, at its end': (perf_counter()-start)/n*1e6}
+
+callers = {'ProgressiveResize': of_ours, 'an empty callback': of_none, 'ThroughputMonitor': of_monitor}
+
+def calls(rounds, device='cpu', n=2000):
+    "Median microseconds a batch of the calls alone"
+    learn = tiny_learner(device)
+    us = {}
+    for _,order in interleaved(callers, rounds):
+        for k in order:
+            inside = InFirst(lambda learn: callers[k](learn, n))
+            with unwarned(): learn.fit(1, cbs=[*added[k](), inside])
+            for name,v in inside.found.items(): us.setdefault(name, []).append(v)
+    return {k: median(v) for k,v in us.items()}
+
+def calls_table(us): return table([{'calls': k, 'µs a batch': f'{v:.1f}'} for k,v in us.items()])
+
+# ---- the command
+
+parts = 'sweep','fits','calls'
+
+def measure(part, rounds, device, quick):
+    "A part of the result, and its table"
+    if part=='sweep':
+        found = swept(rounds, device, quick)
+        return found,sweep_table(found['rows'])
+    found = {part: dict(fits=fits, calls=calls)[part](4*rounds, device)}
+    return found,dict(fits=fits_table, calls=calls_table)[part](found[part])
+
+def name_of(device): return 'CPU' if device.type=='cpu' and torch.cuda.is_available() else device_name()
+
+def write(result, device, out, name='cost'):
+    "The .json, and of the sweep the .csv and the .png"
+    rows = result.get('rows')
+    path = stem(out, f'{name} {torch.cuda.get_device_name() if device.type=="cuda" else device.type}')
+    return report(path, result, rows, plot(rows, result['device']) if rows else None)
+
+def check(parts_asked, rounds, device, other, out):
+    "Raise `BenchError` for arguments that cannot work"
+    for p in parts_asked:
+        if p not in parts: raise BenchError(f'--part {p}: expected any of {", ".join(parts)}, separated by commas')
+    if device not in (None,'cpu','cuda'): raise BenchError(f'--device {device}: expected cpu or cuda')
+    if device=='cuda' and not torch.cuda.is_available(): raise BenchError('--device cuda: no CUDA device found')
+    if other and not (Path(other)/'fastresize').is_dir(): raise BenchError(f'--against {other}: expected a folder with `fastresize` in it')
+    check_numbers(dict(rounds=rounds))
+    out_folder(out)
 
 @call_parse
 def main(
-    rounds:int=5, # Trainings of every point, after one that warms up
+    rounds:int=5, # Trainings of every point of the sweep, after one that warms up; four times as many in the other parts
+    part:str='sweep,fits,calls', # Any of these, separated by commas
+    against:str=None, # Folder of another checkout: measure only what both add to a batch, in so many processes each
     out:str='benchmarks/results', # Folder for cost-<device>-<date>.json, .csv and .png
     device:str=None, # cpu or cuda; by default fastai's choice
     quick:store_true=False, # Three values a factor, and two rounds
 ):
-    "Measure what `ProgressiveResize` adds to a step, a growth and a fit, one factor at a time"
+    "Measure what `ProgressiveResize` adds to a step, a growth and a fit"
     warnings.filterwarnings('ignore', category=FutureWarning)
-    args,start = dict(rounds=2 if quick else rounds, out=out, quick=quick),perf_counter()
-    with in_one_line('cost'):
-        if device not in (None,'cpu','cuda'): raise BenchError(f'--device {device}: expected cpu or cuda')
-        if device=='cuda' and not torch.cuda.is_available(): raise BenchError('--device cuda: no CUDA device found')
-        check_numbers(dict(rounds=rounds))
-        out_folder(out)
-    device = torch.device(device) if device else default_device()
+    names,start,rounds = part.split(','),perf_counter(),2 if quick else rounds
     torch.set_num_threads(1)   # threads of the model that still spin would be in the callback's way
-    values = {f: sorted({v[0],usual[f],v[-1]}) if quick else v for f,v in factors.items()}
-    points = [dict(o) for o in dict.fromkeys(tuple({**usual, f: v}.items()) for f,vs in values.items() for v in vs)]
-    runs = sweep(points, args['rounds'], device)
-    rows = by_factor([summary(p, r) for p,r in zip(points, runs)], values)
-    path = write(rows, [dict(point=p, rounds=r) for p,r in zip(points, runs)], values, device, args)
-    print(table(rows))
-    print(f'\nmedian of {args["rounds"]} rounds, torch {torch.__version__}, {perf_counter()-start:.0f} s; in each sweep the other factors are '
-          f'{", ".join(f"{words[k]} {v}" for k,v in usual.items())}\nwrote {path}.json, .csv and .png')
+    with in_one_line('cost'):
+        check(names, rounds, device, against, out)
+        device = torch.device('cpu' if against else device) if against or device else default_device()
+        result = head(name_of(device), dict(rounds=rounds, quick=quick, part='against' if against else part))
+        if against:
+            result.update(both(against, rounds))
+            print(both_table(result))
+        for p in () if against else names:
+            found,text = measure(p, rounds, device, quick)
+            result.update(found)
+            print(f'{text}\n')
+    files = write(result, device, out, 'cost against' if against else 'cost')
+    print(f'\nmedian of {rounds} rounds, {n_batch} batches a training of the sweep and {n_fit} of the others, torch {torch.__version__}, {perf_counter()-start:.0f} s; '
+          f'in each sweep the other factors are {", ".join(f"{words[k]} {v}" for k,v in usual.items())}\nwrote {", ".join(map(str, files))}')

@@ -1,13 +1,16 @@
 """What only a GPU can show: `python benchmarks/gpu.py`
 
+Latest result: none, it has not been measured on a GPU yet.
+
 Runs from a bare checkout, with PyTorch and fastai installed; without a CUDA device it says so and exits with 2. Three parts,
 and after each of them the .json is written anew:
 
-- Trainings in fresh processes, progressive and at full size, with `torch.backends.cudnn.benchmark` on and off (PyTorch's
-  default, which fastai 2.8 leaves alone). Memory: new segments and allocation retries from the dry run, the first and the
-  second batch on (the optimizer's state is allocated between these two) to the end of the training, and the peak. Time, by
-  CUDA events from the end of one step to the end of the next: the first step of every size less the median of its others,
-  which is what a new size costs, and the slowest of the others.
+- Trainings in fresh processes: with the dry run on and off, with `expandable_segments` of PyTorch's allocator on and off, and
+  with `torch.backends.cudnn.benchmark` on and off (PyTorch's default, which fastai 2.8 leaves alone), all crossed; and at full
+  size beside them. Memory: new segments and allocation retries from the dry run, the first and the second batch on (the
+  optimizer's state is allocated between these two) to the end of the training, and the peak. Each of them leaves a snapshot for https://pytorch.org/memory_viz in the folder `--snapshots`. Time, by CUDA events
+  from the end of one step to the end of the next, in repeats without a snapshot if there are any: the first step of every size
+  less the median of its others, which is what a new size costs, and the slowest of the others.
 - Seconds and images/s at full size and in Batch mode, in float32, bfloat16, channels_last, and both.
 - The same with `torch.compile`, where every new size may be compiled anew: in as few sizes as fit `recompile_limit`.
 
@@ -17,21 +20,23 @@ in another order each. Unless `--data` names a folder, the pictures are random b
 
 It is not called cuda.py because a script's folder comes first on Python's path, and PyTorch itself imports a package `cuda`.
 """
-import gc, json, random, warnings
+import gc, itertools, os, warnings
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from unittest import mock
 
 import torch
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
-from record import stem, versions, with_suffix
-from fastresize import bench
+from record import head, interleaved, report, stem, table
+from fastresize import bench, rehearsal
 from fastresize.all import *
-from fastresize.throughput import _mark, _seconds
+from fastresize.throughput import mark, seconds_between
 
 # Data and learners
 
@@ -77,35 +82,69 @@ def peaks(device):
 class Watch(Callback):
     "Marks the training steps, and looks at the allocator before the first and the second, and at the end"
     order = 100 # behind all others
-    def __init__(self, on): self.on = on
-    def before_fit(self): self.steps,self.seen = [],dict(dry_run=allocator(self.on))
+    def __init__(self, on): self.on,self.steps,self.seen = on,[],{}
+    def look(self, when): self.seen[when] = allocator(self.on)
     def before_batch(self):
         if not self.training: return
-        if self.train_iter<2: self.seen[('first_batch','second_batch')[self.train_iter]] = allocator(self.on)
-        if self.iter==0: self.since = _mark(self.on)   # the start of an epoch's loader is no part of a step
+        if self.train_iter<2: self.look(('first_batch','second_batch')[self.train_iter])
+        if self.iter==0: self.since = mark(self.on)   # the start of an epoch's loader is no part of a step
     def after_batch(self):
         if not self.training: return
-        now = _mark(self.on)
+        now = mark(self.on)
         self.steps.append((tuple(self.x.shape[-2:]), self.since, now))
         self.since = now
-    def after_fit(self): self.seen['end'] = allocator(self.on)
+    def after_fit(self): self.look('end')
+
+    @contextmanager
+    def rehearsing(self, name, when):
+        "Look at the allocator behind the part `name` of the rehearsal too, which is no part of the first step"
+        f = getattr(rehearsal, name)
+        def g(*args):
+            res = f(*args)
+            self.look(when)
+            self.since = mark(self.on)
+            return res
+        with mock.patch.object(rehearsal, name, g): yield
+
+@contextmanager
+def recorded(path, device):
+    "Write a snapshot of CUDA's memory, with all that was allocated in this context, to `path`"
+    if path is None or device.type!='cuda':
+        yield
+        return
+    torch.cuda.memory._record_memory_history(max_entries=200_000, stacks='python')
+    try: yield
+    finally:
+        torch.cuda.memory._dump_snapshot(str(path))
+        torch.cuda.memory._record_memory_history(enabled=None)
 
 # Part 1: trainings in fresh processes
 
-def watched(device, mode, benchmark, arch, size, bs, epochs, increase_by, n, data=None):
+alloc_conf = 'PYTORCH_ALLOC_CONF','PYTORCH_CUDA_ALLOC_CONF' # the second is what PyTorch before 2.10 reads
+
+def conf(expandable=None):
+    "What this process has told PyTorch's allocator"
+    return {k: os.environ.get(k) for k in alloc_conf}
+
+def watched(device, mode, dry_run, expandable, benchmark, snapshot, arch, size, bs, epochs, increase_by, n, data=None):
     "One training in this process: its steps in ms, what the allocator did, and the peak of memory"
     torch.backends.cudnn.benchmark = benchmark
     learn,watch = get_learner(get_dls(device, size, bs, n, data), arch),Watch(device)
-    cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, verbose=False)]
+    cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, preallocate=dry_run, verbose=False)]
     start = perf_counter()
-    learn.fit_one_cycle(epochs, 1e-3, cbs=[*cbs,watch])
-    wait(device)
-    return dict(mode=mode, benchmark=benchmark, seconds=perf_counter()-start, allocator=watch.seen, peak=peaks(device),
-                steps=[(size, 1000*_seconds(a, b)) for size,a,b in watch.steps])
+    with ExitStack() as during:
+        for o in (recorded(snapshot, device), watch.rehearsing('dry_run', 'dry_run'), watch.rehearsing('try_sizes', 'first_batch')): during.enter_context(o)
+        learn.fit_one_cycle(epochs, 1e-3, cbs=[*cbs,watch])
+        wait(device)
+        took = perf_counter()-start
+    return dict(mode=mode, dry_run=dry_run, expandable=expandable, benchmark=benchmark, snapshot=snapshot and Path(snapshot).name, conf=conf(), seconds=took,
+                allocator=watch.seen, peak=peaks(device), steps=[(size, 1000*seconds_between(a, b)) for size,a,b in watch.steps])
 
-def fresh(f, **kwargs):
-    "`f(**kwargs)` in a process of its own: what cuDNN has tried, it remembers as long as its process lives"
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool: return pool.submit(f, **kwargs).result()
+def fresh(f, expandable, **kwargs):
+    "`f` in a process of its own, whose allocator is told before PyTorch is imported: what cuDNN has tried, it remembers as long as its process lives"
+    told = dict.fromkeys(alloc_conf, f'expandable_segments:{expandable}')
+    with mock.patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+        return pool.submit(f, expandable=expandable, **kwargs).result()
 
 def by_size(steps):
     "For each size: ms of its first step, the median and the slowest of its others"
@@ -122,20 +161,29 @@ def stalls(run):
     return {**run, 'sizes': rows, 'stall_first': over[0] if over else 0., 'stall_growths': sum(over[1:]),
             'slowest': max((r['slowest']/r['median'] for r in rows if r['n']>1), default=None)}
 
-def watched_runs(device, repeats, **kwargs):
-    "Progressive trainings with cuDNN's benchmark on and off in turn, and one of each at full size for its memory"
-    todo = [(mode, on) for r in range(repeats) for mode in (('batch',) if r else ('batch','full')) for on in (True,False)]
+def on_off(x): return 'on' if x else 'off'
+
+crossed = [dict(mode=m, dry_run=d, expandable=e, benchmark=b) for m,d,e,b in itertools.product(('batch','full'), (True,False), (False,True), (True,False)) if m=='batch' or not d]
+
+def words(o): return f'{o["mode"]}, dry run {on_off(o["dry_run"])}, expandable {on_off(o["expandable"])}, cuDNN benchmark {on_off(o["benchmark"])}'
+
+def watched_runs(device, repeats, snapshots, **kwargs):
+    "A training of every setting, with a snapshot in the folder `snapshots`, and further ones of the usual settings, whose steps are timed without"
     runs = []
-    for mode,on in todo:
-        print(f'{mode}, cuDNN benchmark {"on" if on else "off"}', flush=True)
-        runs.append(stalls(fresh(watched, device=device, mode=mode, benchmark=on, **kwargs)))
+    for r,order in interleaved(crossed, repeats):
+        for o in order:
+            if r and (o['mode']=='full' or o['expandable'] or not o['dry_run']): continue
+            print(words(o), flush=True)
+            snapshot = None if r or device.type!='cuda' else str(Path(snapshots)/f'{words(o).replace(",", "").replace(" ", "-").lower()}.pickle')
+            runs.append(stalls(fresh(watched, device=device, snapshot=snapshot, **o, **kwargs)))
     return runs
 
 # Goals
 
 def growth(run, key, since):
-    "How much `key` of the allocator grew from `since` to the end of the training"
-    return None if run['allocator']['end'] is None else run['allocator']['end'][key]-run['allocator'][since][key]
+    "How much `key` of the allocator grew from `since` to the end of the training, or None where that was not seen"
+    then,end = run['allocator'].get(since),run['allocator']['end']
+    return None if then is None or end is None else end[key]-then[key]
 
 def goal(what, found, most, unit=''):
     "A row of the table; `found` is None where there was nothing to measure"
@@ -146,20 +194,24 @@ def worst(xs):
     "The largest of what was measured"
     return max((x for x in xs if x is not None), default=None)
 
+def untraced(runs):
+    "Those without a snapshot, which takes time, if there are any"
+    return [r for r in runs if not r['snapshot']] or runs
+
 def goals(runs):
     "What is asked for, and what was found: the worst of all repeats"
     rows = []
-    for on in (True,False):
-        ours = [r for r in runs if r['mode']=='batch' and r['benchmark']==on]
-        full = next(r for r in runs if r['mode']=='full' and r['benchmark']==on)
-        note = f'cuDNN benchmark {"on" if on else "off"}'
+    for on,expandable in itertools.product((True,False), (False,True)):
+        alike = [r for r in runs if r['benchmark']==on and r['expandable']==expandable]
+        ours,full = [r for r in alike if r['dry_run']],next(r for r in alike if r['mode']=='full')
+        note = f'cuDNN benchmark {on_off(on)}, expandable {on_off(expandable)}'
         for since in ('dry_run','first_batch','second_batch'):
             for key in ('segments','retries'):
                 rows.append(goal(f'new {key} from the {since.replace("_", " ")} to the end, {note}', worst(growth(r, key, since) for r in ours), 0))
         for key in ('allocated','reserved'):
             off = [abs(r['peak'][key]/full['peak'][key]-1)*100 if r['peak'] else None for r in ours]
             rows.append(goal(f'peak memory ({key}) away from full-size training, {note}', worst(off), 1, ' %'))
-        rows.append(goal(f'slowest step but the first of its size, by its median, {note}', worst(r['slowest'] for r in ours), 3, 'x'))
+        rows.append(goal(f'slowest step but the first of its size, by its median, {note}', worst(r['slowest'] for r in untraced(ours)), 3, 'x'))
     return rows
 
 # Parts 2 and 3: seconds
@@ -193,9 +245,9 @@ def times(device, configs, repeats, arch, size, bs, epochs, increase_by, n, data
             print(f'{config}, {mode}: first training', flush=True)
             cbs = [] if mode=='full' else [ProgressiveResize(increase_by=by, start=.05, finish=.95, verbose=False)]
             rows.append(dict(config=config, mode=mode, increase_by=by if cbs else None, learn=learn, first=seconds(learn, device, 1, *cbs), seconds=[]))
-    for i in range(repeats):
+    for i,order in interleaved(rows, repeats):
         print(f'round {i+1} of {repeats}', flush=True)
-        for r in random.sample(rows, len(rows)):
+        for r in order:
             cbs = [] if r['mode']=='full' else [ProgressiveResize(increase_by=r['increase_by'], verbose=False)]
             r['seconds'].append(seconds(r['learn'], device, epochs, *cbs))
     return [summary(r, len(dls.train)*bs*epochs, size, epochs) for r in rows]
@@ -216,36 +268,41 @@ def compiled(device, config, **kwargs):
 
 # Tables
 
+def settings(r): return {'mode': r['mode'], 'dry run': on_off(r['dry_run']), 'expandable': on_off(r['expandable']), 'cuDNN benchmark': on_off(r['benchmark'])}
+
 def stall_table(runs):
-    rows = [{'cuDNN benchmark': 'on' if r['benchmark'] else 'off', 'seconds': f'{r["seconds"]:.1f}', 'first step (ms)': f'{r["stall_first"]:.0f}',
-             'first steps at new sizes (ms)': f'{r["stall_growths"]:.0f}', 'sizes': len(r['sizes']), 'of the training': f'{(r["stall_first"]+r["stall_growths"])/r["seconds"]/10:.1f} %'}
-            for r in runs if r['mode']=='batch']
-    return pd.DataFrame(rows).to_string(index=False)
+    return table([{**settings(r), 'seconds': f'{r["seconds"]:.1f}', 'first step (ms)': f'{r["stall_first"]:.0f}', 'first steps at new sizes (ms)': f'{r["stall_growths"]:.0f}',
+                   'sizes': str(len(r['sizes'])), 'of the training': f'{(r["stall_first"]+r["stall_growths"])/r["seconds"]/10:.1f} %', 'snapshot': r['snapshot'] or ''} for r in runs if r['mode']=='batch'])
+
+def memory_table(runs):
+    "What the allocator did, of every run; empty cells where nothing was measured"
+    def cell(v, unit=1): return '' if v is None else f'{v/unit:.0f}'
+    return table([{**settings(r), **{f'new {key} from the {since.replace("_", " ")}': cell(growth(r, key, since)) for since in ('dry_run','second_batch') for key in ('segments','retries')},
+                   **{f'peak {key} (MiB)': cell(r['peak'] and r['peak'][key], 2**20) for key in ('allocated','reserved')}} for r in runs])
 
 def time_table(rows):
     full = {r['config']: r['median'] for r in rows if r['mode']=='full'}
-    return pd.DataFrame([{'config': r['config'], 'mode': r['mode'], 'increase by': r['increase_by'] or '', 'first (s)': f'{r["first"]:.1f}',
-                          'seconds': f'{r["median"]:.2f}', 'images/s': f'{r["images_per_s"]:.0f}', 'speedup': f'{full[r["config"]]/r["median"]:.2f}x',
-                          'pixels': f'{r["pixels"]:.0%}', 'graphs': r.get('graphs', '')} for r in rows]).to_string(index=False)
+    return table([{'config': r['config'], 'mode': r['mode'], 'increase by': str(r['increase_by'] or ''), 'first (s)': f'{r["first"]:.1f}', 'seconds': f'{r["median"]:.2f}',
+                   'images/s': f'{r["images_per_s"]:.0f}', 'speedup': f'{full[r["config"]]/r["median"]:.2f}x', 'pixels': f'{r["pixels"]:.0%}', 'graphs': str(r.get('graphs', ''))} for r in rows])
 
 def goal_table(rows):
     met = {True: 'yes', False: 'NO', None: 'not measured'}
-    return pd.DataFrame([{**r, 'found': r['found'] or '', 'met': met[r['met']]} for r in rows]).to_string(index=False)
+    return table([{**r, 'found': r['found'] or '', 'met': met[r['met']]} for r in rows])
 
 # All of it
 
-def run(device, out, repeats, minutes, configs, args):
+def run(device, out, repeats, minutes, configs, args, snapshots='build/snapshots'):
     "Everything on `device`; `args` are those of `watched` and `times`"
     start,left_out = perf_counter(),[]
-    path = with_suffix(stem(bench.out_folder(out), f'cuda {bench.device_name()}'), '.json')
-    result = dict(device=bench.device_name(), versions=versions(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version()), args=dict(repeats=repeats, minutes=minutes, configs=configs, **{**args, 'data': args['data'] and Path(args['data']).name}),
-                  default_benchmark=torch.backends.cudnn.benchmark, recompile_limit=torch._dynamo.config.recompile_limit, left_out=left_out)
+    path = stem(bench.out_folder(out), f'cuda {bench.device_name()}')
+    arguments = dict(repeats=repeats, minutes=minutes, configs=configs, **{**args, 'data': args['data'] and Path(args['data']).name})
+    result = dict(head(bench.device_name(), arguments, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version()), default_benchmark=torch.backends.cudnn.benchmark, recompile_limit=torch._dynamo.config.recompile_limit, left_out=left_out)
     def save(**parts):
         result.update(parts, minutes_taken=(perf_counter()-start)/60)
-        path.write_text(json.dumps(result, indent=1)+'\n')
-    runs = watched_runs(device, repeats, **args)
+        report(path, result)
+    runs = watched_runs(device, repeats, bench.out_folder(snapshots), **args)
     save(runs=runs, goals=goals(runs))
-    print(f'\n{goal_table(result["goals"])}\n\n{stall_table(runs)}\n', flush=True)
+    print(f'\n{goal_table(result["goals"])}\n\n{memory_table(runs)}\n\n{stall_table(runs)}\n', flush=True)
     rows = []
     for part in [[c for c in configs if 'compile' not in c], *[[c] for c in configs if 'compile' in c]]:
         if not part: continue
@@ -254,7 +311,7 @@ def run(device, out, repeats, minutes, configs, args):
         save(times=rows)
     if rows: print(f'\n{time_table(rows)}')
     if left_out: print(f'\nleft out, because {minutes} minutes were over: {", ".join(left_out)}')
-    print(f'\n{args["size"]} px, {args["arch"]}, batches of {args["bs"]}, {result["device"]}, torch {torch.__version__}, {result["minutes_taken"]:.1f} minutes\nwrote {path}')
+    print(f'\n{args["size"]} px, {args["arch"]}, batches of {args["bs"]}, {result["device"]}, torch {torch.__version__}, {result["minutes_taken"]:.1f} minutes\nwrote {path}.json')
     return result
 
 @call_parse
@@ -269,6 +326,7 @@ def main(
     repeats:int=3, # How often each training is timed
     configs:str='plain,bf16,channels_last,bf16+channels_last,bf16+channels_last+compile,compile', # What is timed: any of bf16, channels_last and compile, joined by +
     minutes:float=5.5, # Begin no further part after this time
+    snapshots:str='build/snapshots', # Folder for a memory snapshot of every setting
     out:str='benchmarks/results', # Folder for cuda-<device>-<date>.json
 ):
     "Measure memory, stalls and speed of progressive and full-size training on a GPU"
@@ -281,4 +339,4 @@ def main(
         if n<bs: raise bench.BenchError(f'--n {n}: expected at least a batch of --bs {bs}')
         if data: bench.find_data(data, size)
         if not torch.cuda.is_available(): raise bench.BenchError('no CUDA device found; this benchmark measures what only a GPU can show')
-        run(torch.device('cuda', torch.cuda.current_device()), out, repeats, minutes, configs.split(','), args)
+        run(torch.device('cuda', torch.cuda.current_device()), out, repeats, minutes, configs.split(','), args, snapshots)

@@ -1,17 +1,24 @@
-"Where the results of a benchmark go, and what they have to be read with. To be imported before `fastresize`, which it makes importable from a bare checkout"
-import platform, re, subprocess, sys
+"What the scripts share: rounds, tables, and where results go, with what they have to be read with. To be imported before `fastresize`, which it makes importable from a bare checkout"
+import json, platform, random, re, subprocess, sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
+import pandas as pd
+import torch
+
 root = Path(__file__).resolve().parent.parent
 if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 
-def commit():
-    "The commit of the repository, with `-dirty` if there are changes beside it, or None"
-    try: git = subprocess.run(['git','describe','--always','--dirty','--abbrev=40','--exclude=*'], cwd=root, capture_output=True, text=True)
+def interleaved(what, rounds, first=0):
+    "The number of each round, and `what` in an order of its own, so that what else the machine does meets all alike"
+    for r in range(first, first+rounds): yield r,random.Random(r).sample([*what], len(what))
+
+def commit(folder=root):
+    "The commit of the repository in `folder`, with `-dirty` if there are changes beside it, or None"
+    try: git = subprocess.run(['git','describe','--always','--dirty','--abbrev=40','--exclude=*'], cwd=folder, capture_output=True, text=True)
     except OSError: return None
     return git.stdout.strip() or None
 
@@ -23,9 +30,33 @@ def versions(**others):
     ours = of('fastresize') or re.search(r'^version *= *(\S+)', (root/'settings.ini').read_text(), re.M)[1]
     return {'fastresize': ours, **{p: of(p) for p in ('fastai','torch','torchvision')}, 'python': platform.python_version(), 'commit': commit(), **others}
 
+def head(device, arguments, **others):
+    "What every result begins with; `others` go to `versions`"
+    return dict(date=str(date.today()), device=device, threads=torch.get_num_threads(), versions=versions(**others), arguments=arguments)
+
+def table(rows):
+    "Dicts of text as a table: the first column to the left, and none that is empty in all rows"
+    df = pd.DataFrame(rows).fillna('')
+    df = df.loc[:, (df!='').any()]
+    if df.empty: return ''
+    first,*others = df.columns
+    return df.set_index(first).rename_axis(None).rename_axis(first, axis=1)[others].to_string()
+
 def stem(out, name):
     "Path of the results without its suffix: `name` in lower case and today's date. What is there is not written over"
     name = f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:48].strip("-")}-{date.today()}'
     return next(p for p in (Path(out)/(name + (f'-{i}' if i>1 else '')) for i in count(1)) if not with_suffix(p, '.json').exists())
 
 def with_suffix(path, suffix): return path.with_name(path.name+suffix)  # a version in the device's name may have a dot
+
+def report(path, result, rows=None, figure=None):
+    "Write `result` as .json, and where they are given `rows` as .csv and `figure` as .png; the paths"
+    files = [with_suffix(path, '.json')]
+    files[0].write_text(json.dumps(result, indent=1)+'\n')
+    if rows is not None:
+        files.append(with_suffix(path, '.csv'))
+        pd.DataFrame(rows).to_csv(files[-1], index=False)
+    if figure is not None:
+        files.append(with_suffix(path, '.png'))
+        figure.savefig(files[-1], dpi=150)
+    return files

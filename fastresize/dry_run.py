@@ -7,18 +7,20 @@ __all__ = ['advice', 'bare', 'copied', 'at_size', 'fill', 'to_come', 'reserve', 
            'first_line', 'SizeError', 'try_sizes']
 
 # %% ../nbs/05_dry_run.ipynb #0b575bc8
-import types
+import dis, types
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from fastai.torch_core import to_float
 
+from .check import counted
 from .probe import no_trace, size_of
-from .resize import are_singles, each, pictures, resize_batch
+from .resize import are_singles, each, leaves, pictures, resize_batch
 
-# %% ../nbs/05_dry_run.ipynb #dd1b945d
+# %% ../nbs/05_dry_run.ipynb #e6da13d7
 def bare(model):
     "The model inside a wrapper that talks to other processes, and inside `torch.compile`"
     if isinstance(model, (nn.parallel.DistributedDataParallel,nn.DataParallel)): model = model.module
@@ -38,15 +40,23 @@ def _set_mode(model, train):
     for m in model.modules():
         if isinstance(m, nn.SyncBatchNorm): m.eval()
 
-def copied(learn) -> tuple: # Model and loss function
-    "Copies of the learner's model and loss, ready to be trained. Raises what copying them raises"
+def _stateless(f, depth=3):
+    "Whether the function `f` can be called without a trace, as far as it shows: it keeps nothing, and writes nowhere"
+    if isinstance(f, (types.BuiltinFunctionType,type,nn.Module,str,int,float,type(None))): return not isinstance(f, nn.Module) or not [*f.buffers()]
+    if isinstance(f, partial): return all(_stateless(o, depth) for o in (f.func, *f.args, *f.keywords.values()))
+    if not isinstance(f, types.FunctionType) or not depth: return False
+    if f.__module__.startswith(('torch.','fastai.')): return True
+    writes = any(i.opname in ('STORE_GLOBAL','STORE_ATTR','STORE_SUBSCR','STORE_DEREF') for i in dis.get_instructions(f))
+    return not writes and all(_stateless(c.cell_contents, depth-1) for c in f.__closure__ or ())
+
+def copied(learn) -> tuple: # Model, and loss function or None
+    "Copies of the learner's model and loss, ready to be trained; no loss where it cannot be called without a trace. Raises what copying raises"
     model = deepcopy(bare(learn.model), {id(learn): learn})
     _forget_watchers(model)
     _set_mode(model, True)
     loss = learn.loss_func
-    if not isinstance(loss, (types.FunctionType,types.MethodType,types.BuiltinFunctionType)) and not hasattr(loss, 'learn'):
-        loss = deepcopy(loss, {id(learn): learn, id(learn.model): model, id(bare(learn.model)): model})
-    return model,loss
+    if isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): return model,loss if _stateless(loss) else None
+    return model,deepcopy(loss, {id(learn): learn, id(learn.model): model, id(bare(learn.model)): model})
 
 # %% ../nbs/05_dry_run.ipynb #0eb9b11a
 def at_size(
@@ -99,12 +109,13 @@ def reserve(learn, beside:int=1) -> list:
     n = to_come(learn)-beside
     return [torch.empty_like(p) for p in params for _ in range(n)]
 
-# %% ../nbs/05_dry_run.ipynb #469c83ed
+# %% ../nbs/05_dry_run.ipynb #cba0ff3c
 def _precise(learn, pred): return to_float(pred) if hasattr(learn, 'mixed_precision') else pred
 
 def _loss(learn, loss, pred, yb):
-    "The loss of a batch, or None where there is none to be had from predictions and targets alone"
-    res = loss(_precise(learn, pred), *yb) if len(yb) else None
+    "The loss of a batch; where there is none to be had from predictions and targets alone, any number that depends on the predictions"
+    if loss is None or not len(yb): return sum(t.float().mean() for t in leaves(pred) if t.is_floating_point())
+    res = loss(_precise(learn, pred), *yb)
     return res.mean() if isinstance(res, torch.Tensor) else None
 
 def _forward(learn, model, loss, xb, yb): return _loss(learn, loss, model(*xb), yb)
@@ -121,7 +132,7 @@ def dry_run(
             model,loss = copied(learn)
             kept = reserve(learn)
             res = _forward(learn, model, loss, xb, yb)
-            if res is not None and res.requires_grad: res.backward()
+            if isinstance(res, torch.Tensor) and res.requires_grad: res.backward()
         except RuntimeError as e:
             if not is_oom(e): raise
             why = str(e).split('. ')[0]
@@ -138,7 +149,7 @@ def out_of_memory(bs, size, why):
     return torch.OutOfMemoryError(f'a batch of {bs} images of {list(size)} does not fit into memory ({why}): use a smaller batch size, '
                                   'a smaller `final_size`, `learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size')
 
-# %% ../nbs/05_dry_run.ipynb #86dcd473
+# %% ../nbs/05_dry_run.ipynb #823e1443
 def where(
     e:Exception, # What was raised
     model:nn.Module, # Somewhere inside it
@@ -157,6 +168,7 @@ def first_line(e:Exception) -> str:
 
 advice = ("Adaptive pooling before the last linear layer makes a model take any size. A model on patches wants multiples of the patch "
           "(`multiple_of=16`, `increase_by=16`), and timm's `dynamic_img_size=True`. Where only the small sizes fail, a larger `initial_size` helps. "
+          "`pictures` names the inputs that are to be resized, where others look like pictures. "
           "`try_sizes=False` tries nothing")
 
 # %% ../nbs/05_dry_run.ipynb #5e0c2848
@@ -164,6 +176,7 @@ class SizeError(ValueError): "A scheduled size that a model or a loss cannot tak
 
 def _try(learn, model, loss, xb, yb):
     "Which of `model` and `loss` raised what; or None twice"
+    if hasattr(model, 'reset'): model.reset()   # as fastai does where a training begins
     try: pred = model(*xb)
     except Exception as e: return 'model',e
     try: _loss(learn, loss, pred, yb)
@@ -177,14 +190,15 @@ def try_sizes(
     sizes:tuple, # `(height, width)` of every size in pixels, full size last
     targ:bool=True, # Whether targets over pixels have the size of their images
     names=None, # Positions and keys of the inputs that are pictures
+    n:int=2, # Items to try with: as many as the smallest batch of the training has, if that is one
 ) -> str: # Why nothing could be tried, or None
-    "Run two items at every size through copies of model and loss. Raises `SizeError` if full size works but not every other"
+    "Run `n` items at every size through copies of model and loss. Raises `SizeError` if full size works but not every other"
     try: model,loss = copied(learn)
     except Exception as e: return f'the model cannot be copied ({first_line(e)})'
     with no_trace(), torch.no_grad(), torch.compiler.set_stance('force_eager'):
-        xb,yb = fill(xb, 2),fill(yb, 2)
+        xb,yb = fill(xb, n),fill(yb, n)
         failed,e = _try(learn, model, loss, *at_size(xb, yb, sizes[-1], targ, names))
-        if failed=='model': return f'the model does not take two items of its first batch at full size ({first_line(e)})'
+        if failed=='model': return f'the model does not take {counted(n, "item")} of its first batch at full size ({first_line(e)})'
         with_loss = failed is None
         for size in sizes[:-1]:
             x,y = at_size(xb, yb, size, targ, names)

@@ -38,7 +38,7 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/07_log.ipynb #7f760683
+# %% ../nbs/07_log.ipynb #40b10f09
 class SizeLog:
     "The size in whatever `learn` logs to, for one fit"
     def __init__(self,
@@ -77,7 +77,8 @@ class SizeLog:
     def batch_ends(self,
         size:tuple, # `(height, width)` in pixels
     ):
-        "Log the size to TensorBoard and W&B, at the step at which they log the loss of the batch"
+        "Log the size that was trained to TensorBoard and W&B, at the step at which they log the loss of the batch"
+        self.trained = size
         board,wandb = running(self.learn, 'tensorboard', 'TensorBoardCallback'),running(self.learn, 'wandb', 'WandbCallback')
         if not (board or wandb): return
         square = self.square and size[0]==size[1]

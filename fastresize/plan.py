@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['grid_modes', 'in_pixels', 'Plan', 'in_proportion']
 
-# %% ../nbs/06_plan.ipynb #ab57074b
+# %% ../nbs/06_plan.ipynb #df0ce855
 import math
 from contextlib import nullcontext
 from warnings import warn
 
+from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 from fastcore.basics import patch
 
@@ -18,17 +19,17 @@ from .probe import Parts, size_of, some_items
 from .resize import is_image, is_mask, leaves, resize_batch
 from .steer import SizedDL, Steer, loses_points
 
-# %% ../nbs/06_plan.ipynb #96e2e546
+# %% ../nbs/06_plan.ipynb #af3caf74
 grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 
 def in_pixels(
-    y, # Targets
+    y, # A batch, or None
 ) -> bool: # Whether there may be boxes or points in pixels among them
-    "Floats `(..., 4)` or `(..., 2)` in three dimensions, or named as boxes or points, that reach beyond 2"
+    "Floats `(N, 4)`, `(N, M, 2)`, 4 or 5, or named as boxes or points, that reach beyond 2"
     def found(o):
         if isinstance(o, (tuple,list)): return [t for p in o for t in found(p)]
         if isinstance(o, dict): return [t for k,v in o.items() if k in ('boxes','bboxes','keypoints','points') for t in leaves(v)]
-        return [t for t in leaves(o) if t.ndim==3 and t.shape[-1] in (2,4)]
+        return [t for t in leaves(o) if t.ndim==3 and t.shape[-1] in (2,4,5) or t.ndim==2 and t.shape[-1]==4]
     return any(t.is_floating_point() and t.numel() and t.abs().max()>2 for t in found(y))
 
 class Plan:
@@ -53,9 +54,10 @@ class Plan:
         return self.args.given.final if self.args.given else self.args.final_size and as_size(self.args.final_size)
 
     def _look(self, dl):
-        "One item of a loader as a batch, or None where there is none to be had"
-        try: return some_items(dl)
-        except Exception: return None   # what is wrong with it, the training will tell, or it is no item that it uses
+        "A few items of a loader as a batch, or one, or None where there is none to be had"
+        for n in (4,1):   # several may be padded to one size, or have none in common
+            try: return some_items(dl, n)
+            except Exception: pass   # what is wrong with it, the training will tell, or it is no item that it uses
 
     def _give_up(self):
         self.blind = True
@@ -71,12 +73,12 @@ class Plan:
         self.ways = [self._way(dl, b, i) for i,(dl,b) in enumerate(loaders)]
         points = any(isinstance(o, TensorPoint) for o in leaves(loaders[0][1]))
         expect(self.args.method!='crop' or not points or self.follow, 'resize_targ', False, "True with `method`='crop', so that TensorPoint follows the window")
-        if self.ways[0]=='resize' and in_pixels(self.parts.split(loaders[0][1])[1] if loaders[0][1] is not None else ()):
+        if self.ways[0]=='resize' and in_pixels(loaders[0][1]):
             warn('the targets look like boxes or points in pixels: they do not follow when the images become small. Give them as shares of the image, '
                  "or as fastai's `TensorBBox` or `TensorPoint`")
         if self.settled: self.settled()
 
-# %% ../nbs/06_plan.ipynb #5771dd6a
+# %% ../nbs/06_plan.ipynb #ea6a2584
 def _over_pixels(b): return [t for t in leaves(b) if is_image(t) or is_mask(t)]
 
 def in_proportion(
@@ -99,10 +101,10 @@ def _way(self:Plan, dl, item, i):
     lost,due = loses_points(steer.tfms, item),in_share(self.own[i], size, self.ref(i))
     if lost and i==0: warn(lost)
     try:
-        with steer.at(due, self.mode(size), self.own[i]): b = some_items(dl)
+        with steer.at(due, self.mode(size), self.own[i]): b = some_items(dl, find_bs(item))
     except Exception as e:
-        raise ValueError(f'`initial_size`={args.initial_size!r}: `batch_tfms` cannot make images of {list(size)} by `resize_mode`={args.resize_mode!r} '
-                         f'({type(e).__name__}: {e}); expected a larger size or another mode') from e
+        warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={args.resize_mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
+        return 'resize'
     got = size_of(self.parts.split(b)[0], args.pictures)
     if got!=due: return self._no_steering(got, due)
     if in_proportion(b, item, due, self.own[i]): return 'steer'

@@ -24,7 +24,7 @@ from fastcore.foundation import L
 from .check import counted, duration, expect, is_int, short
 from .compiled import is_compiled
 from .plan import Plan
-from .probe import as_iterating, generators, no_trace, size_of, some_items, unwrap
+from .probe import as_iterating, dataset_aside, generators, no_trace, size_of, some_items, unwrap
 from .progressive import ProgressiveResize, no_batches
 from .resize import leaves, resize_batch
 from .schedule import SizeSchedule, area
@@ -58,7 +58,7 @@ def _loader_kept(dl):
     kept = {k: dl.__dict__[k] for k in ('rng','_iterator') if k in getattr(dl, '__dict__', {})}
     if '_iterator' in kept: dl._iterator = None   # worker processes that PyTorch keeps from epoch to epoch
     try:
-        with no_trace(generators=generators(dl)), as_iterating(dl): yield
+        with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): yield
     finally: getattr(dl, '__dict__', {}).update(kept)
 
 @contextmanager

@@ -112,15 +112,16 @@ class ProgressiveResize(OnlyTrains):
     def before_batch(self):
         "Take note of the size in hand"
         if self._on and self.loop: self.loop.begun = True
-        if not (self._on and self.training): return
-        self.current_size = size_of(self.xb, self.pictures) or self.current_size
-        if self.current_size: self.log.batch_begins(self.current_size)
+        if self._on and self.learn.training: self._see(self.log.batch_begins)
 
     def after_batch(self):
         "Log the size that was trained, which a callback may have changed"
-        if not (self._on and self.training and self.current_size): return
-        self.current_size = self.log.trained = size_of(self.xb, self.pictures) or self.current_size
-        self.log.batch_ends(self.current_size)
+        if self._on and self.learn.training: self._see(self.log.batch_ends)
+
+    def _see(self, log):
+        size = size_of(self.learn.xb, self.pictures)
+        if size not in (None, self.current_size): self.current_size = size   # fastai takes its time to set an attribute
+        if self.current_size: log(self.current_size)
 
     def before_validate(self):
         "Validate at the size that was trained last"
@@ -132,8 +133,7 @@ class ProgressiveResize(OnlyTrains):
         if not self._on: return
         if self.loop: self.loop.leave()
         self.log.open()
-    def after_validate(self):     self.after_train()
-    def after_cancel_epoch(self): self.after_train()
+    after_validate = after_cancel_epoch = after_train
 
     def _pause(self):
         "A loop has ended early, and perhaps the training: everything is as without the callback until it goes on"

@@ -18,7 +18,7 @@ from .dry_run import SizeError, advice, at_size, dry_run, fill, first_line, is_o
 from .probe import size_of, unwrap
 from .resize import pictures
 
-# %% ../nbs/09_rehearsal.ipynb #cff901b9
+# %% ../nbs/09_rehearsal.ipynb #7e6f6dcb
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class Rehearsal:
@@ -49,7 +49,7 @@ class Rehearsal:
             try: learn._do_one_batch()
             except _cancels: raise
             except Exception as e:
-                if not self.tried and size!=self.plan.schedule.final and not is_oom(e): _add_words(e, came)
+                if size!=self.plan.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, came)
                 raise
         learn._do_one_batch = self.step = step
 
@@ -70,15 +70,23 @@ class Rehearsal:
         if not why:
             try: self._dry_run()
             except torch.OutOfMemoryError: raise
-            except Exception as e: why = f'the model or the loss does not take the first batch at full size ({first_line(e)})'
+            except Exception as e: why = f'the model or the loss cannot be copied, or does not take the first batch at full size on its own ({first_line(e)})'
         if not why and self.args.try_sizes: why = self._try_sizes()
         self.tried = not why and self.args.try_sizes
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
 
     def _try_sizes(self):
-        try: return try_sizes(self.learn, self.learn.xb, self.learn.yb, self._sizes(), self.plan.follows, self.args.pictures)
+        sizes,a = self._sizes(),self.args
+        try: return next(filter(None, (try_sizes(self.learn, self.learn.xb, self.learn.yb, sizes, self.plan.follows, a.pictures, n) for n in self._counts())), None)
         except SizeError: raise
         except Exception as e: return f'the first batch cannot be made at every size ({first_line(e)})'
+
+    def _counts(self):
+        "With how many items to try: two, and one where a batch of the training has only one"
+        dl = unwrap(self.learn.dls.train)
+        bs,n = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
+        if bs==1: return [1]
+        return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
 
     def _whether(self):
         "Why nothing can be tried, or None"
@@ -106,4 +114,5 @@ class Rehearsal:
 def _add_words(e, size):
     "What an error in the first batch of a size may have to do with the size"
     words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {advice[0].lower()}{advice[1:].split(" `try_sizes")[0]}'
-    if len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)
+    if not e.args: e.args = (words,)
+    elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)

@@ -188,7 +188,8 @@ def _resizers(old, new, found, method, at, mode, antialias):
         return fit(mask_way, t) if is_mask(t) and t.dtype!=torch.uint8 and tuple(t.shape[-2:])==old else t
     def targ(t):
         if _is_a(t, 'TensorPoint'): return _follow(t, at, [n/o for n,o in zip(new, old)]) if method=='crop' else t
-        return fit(mask_way, t) if is_mask(t) else fit(image_way, t) if is_image(t) else t
+        like = t.ndim==3 and _over_pixels(t) and tuple(t.shape[-2:])==old   # a mask of floats
+        return fit(mask_way, t) if is_mask(t) or like else fit(image_way, t) if is_image(t) else t
     return image,targ
 
 # %% ../nbs/02_resize.ipynb #2ec104cc

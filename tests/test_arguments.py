@@ -52,7 +52,7 @@ before_the_first_batch = [ # loaders, arguments, words
 ]
 
 before_the_first_batch += [
-    (lambda: make_dls(*aug_transforms()), dict(initial_size=1),                        '`initial_size`=1: `batch_tfms` cannot make images of [1, 1]'),
+    (lambda: make_dls(*aug_transforms()), dict(initial_size=1),                        'the model cannot take images of [1, 1]'),
     (lambda: seg_dls(), dict(increase_by=8),                                           '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
     (lambda: seg_dls(*aug_transforms()), dict(method='crop'),                          '`resize_targ`=False: the targets keep their size'),
     (lambda: point_dls(*aug_transforms()), dict(method='crop'),                        "`resize_targ`=False: expected True with `method`='crop', so that TensorPoint follows"),

@@ -82,6 +82,10 @@ def test_compare_prints_and_writes_the_same(run, results):
     ('compare', dict(out='/proc'), '--out /proc: expected a folder to write into'),
     ('compare', dict(data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
     ('cost', dict(rounds=0), '--rounds 0: expected a number above 0'),
+    ('cost', dict(part='sweep,fit'), '--part fit: expected any of sweep, fits, calls'),
+    ('cost', dict(against='nowhere'), '--against nowhere: expected a folder with `fastresize` in it'),
+    ('resize', dict(rounds=0), '--rounds 0: expected a number above 0'),
+    ('resize', dict(out='afile'), '--out afile: expected a folder to write into'),
     ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
     ('gpu', dict(bs=0), '--bs 0: expected a number above 0'),
@@ -125,10 +129,69 @@ def test_cost_times_steps_and_growths(module, tmp_path):
     run = cost.train_once(learn, marks, first=0)
     assert len({*seen.train})==5 and len(seen.train)==cost.n_batch
     assert 0<run['step_us']<1e5 and run['plan_ms']>0 and run['try_ms']>0 and run['dry_ms']>0 and run['model_ms']>0
-    path = cost.write([dict(factor=f, **cost.summary(point, [run])) for f in ('size','bs')], [dict(point=point, rounds=[run])], dict(size=(32,), bs=(4,)), torch.device('cpu'), dict(out=tmp_path, rounds=1))
-    written = json.loads(path.with_name(path.name+'.json').read_text())
-    assert written['rows'][0]['step_us']==run['step_us'] and 'commit' in written['versions'] and written['args']==dict(rounds=1)
-    assert Image.open(path.with_name(path.name+'.png')).size[0]>1000
+    found = dict(rows=[dict(factor=f, **cost.summary(point, [run])) for f in ('size','bs')], runs=[dict(point=point, rounds=[run])])
+    files = cost.write(dict(module('record').head('Some machine', dict(rounds=1)), **found), torch.device('cpu'), tmp_path)
+    written = json.loads(files[0].read_text())
+    assert written['rows'][0]['step_us']==run['step_us'] and 'commit' in written['versions'] and written['arguments']==dict(rounds=1)
+    assert [float(o['step_us']) for o in csv.DictReader(files[1].open())]==[run['step_us']]*2
+    assert Image.open(files[2]).size[0]>1000
+
+def test_cost_hops_without_a_trace(module):
+    cost = module('cost')
+    learn,marks = cost.get_learner(size=32, growths=4, layers=2, bs=4, device=torch.device('cpu'))
+    runs = [cost.train_once(learn, marks, first=i) for i in range(2)]
+    assert not isinstance(learn.dl, cost.SizedDL) and len(learn.hop.asking)==cost.n_batch
+    assert all(f.size is None for f in learn.dls.train.after_batch.fs if isinstance(f, cost.AffineCoordTfm))
+    assert all(r['step_us']>0 for r in runs)
+
+def test_cost_of_what_is_added_to_real_trainings(module, monkeypatch):
+    cost,seen = module('cost'),Seen()
+    monkeypatch.setattr(cost, 'n_fit', 12)
+    learn = cost.tiny_learner('cpu')
+    learn.add_cb(seen)
+    for name in cost.added:
+        assert cost.fit_once(learn, name)>0
+        assert seen.train==[(cost.small,cost.small)]*12   # alike, so that nothing but the callback makes a difference
+        seen.clear()
+    us = cost.fits(2, 'cpu')
+    assert {*us}=={*cost.added} and all(len(v)==2 for v in us.values())
+    assert cost.extra(dict(nothing=[5,6,7], ours=[6,8,7]))==dict(ours=1)
+    assert 'ThroughputMonitor' in cost.fits_table(us)
+
+def test_cost_of_the_calls_alone(module):
+    cost = module('cost')
+    us = cost.calls(2, 'cpu', n=50)
+    assert {*us}=={'ProgressiveResize','an empty callback','ThroughputMonitor, in the loop','ThroughputMonitor, at its end'}
+    assert all(0<v<1e5 for v in us.values()) and us['ProgressiveResize']>us['an empty callback']
+
+def test_cost_against_another_checkout(module, monkeypatch, tmp_path):
+    cost = module('cost')
+    took = {folder: dict(batch=1000, fits=f, step=s) for folder,f,s in ((tmp_path,100,80), (folder.parent,90,60))}
+    monkeypatch.setattr(cost, 'one_round', lambda folder, n: took[folder])
+    res = cost.both(tmp_path, 3)
+    assert res['ratio']==dict(fits=.9, step=.75) and len(res['rounds_us']['this'])==3
+    assert '0.900' in cost.both_table(res)
+
+def test_cost_measures_the_package_of_the_other_folder(module):
+    cost = module('cost')
+    assert cost.elsewhere('cost.fits(1, names=("nothing",))', folder.parent, folder)['nothing'][0]>0
+
+def test_resize_times_every_way(module, monkeypatch):
+    resize = module('resize')
+    monkeypatch.setattr(resize, 'x', torch.rand(2,3,16,16))
+    monkeypatch.setattr(resize, 'size', (8,8))
+    rows = resize.measure(2)
+    ms = {r['what']: r['ms'] for r in rows}
+    assert len(rows)==7 and all(v>0 for v in ms.values())
+    assert all(r['ratio']==pytest.approx(ms[r['what']]/ms[r['base']]) for r in rows if r['base'])
+    assert 'low frequencies by FFT' in resize.ways_table(rows)
+
+def test_rounds_are_interleaved_and_tables_leave_out_what_is_empty(module):
+    record = module('record')
+    rounds = [*record.interleaved('abcdef', 4, first=3)]
+    assert [r for r,_ in rounds]==[3,4,5,6] and all(sorted(o)==[*'abcdef'] for _,o in rounds) and len({*map(tuple, (o for _,o in rounds))})>1
+    text = record.table([dict(what='first', ms='1', note=''), dict(what='second', ms='2', note='')])
+    assert 'note' not in text and [o.split() for o in text.splitlines()]==[['what','ms'], ['first','1'], ['second','2']]
 
 small = dict(arch='xresnet18', size=32, bs=8, epochs=2, increase_by=8, n=32)
 
@@ -138,11 +201,20 @@ def test_gpu_script_on_a_cpu_says_what_it_could_not_measure(module, monkeypatch,
     result = gpu.run(torch.device('cpu'), tmp_path, repeats=1, minutes=5, configs=['plain'], args=dict(**small, data=None))
     assert json.loads(next(tmp_path.glob('cuda-*.json')).read_text())['times'] == result['times']
     ours = [r for r in result['runs'] if r['mode']=='batch']
-    assert len(ours)==2 and all([s[0] for s,_ in r['steps']]==[16]*4+[24]*2+[32]*2 for r in ours)
+    assert len(ours)==8 and all([s[0] for s,_ in r['steps']]==[16]*4+[24]*2+[32]*2 for r in ours)
     assert {r['mode'] for r in result['times']}=={'full','batch'} and 'commit' in result['versions']
+    settings = [(r['mode'],r['dry_run'],r['expandable'],r['benchmark']) for r in result['runs']]
+    assert len({*settings})==len(settings)==12 and all(r['snapshot'] is None for r in result['runs'])
+    assert all(('dry_run' in r['allocator'])==r['dry_run'] for r in result['runs'])
     memory = [g for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what']]
-    assert len(memory)==10 and all(g['met'] is None for g in memory)
+    assert len(memory)==20 and all(g['met'] is None for g in memory)
     assert 'not measured' in capsys.readouterr().out
+
+def test_gpu_tells_the_allocator_before_torch_is_there(module, monkeypatch):
+    gpu = module('gpu')
+    monkeypatch.delenv('PYTORCH_ALLOC_CONF', raising=False)
+    assert {*gpu.fresh(gpu.conf, expandable=True).values()}=={'expandable_segments:True'}
+    assert gpu.conf()['PYTORCH_ALLOC_CONF'] is None
 
 @pytest.mark.cuda
 def test_gpu_script_measures(tmp_path):
@@ -152,6 +224,7 @@ def test_gpu_script_measures(tmp_path):
     result = json.loads(next(tmp_path.glob('cuda-*.json')).read_text())
     assert all(g['met'] is not None for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what'])
     assert len(result['times'])==4
+    assert all((tmp_path/'build/snapshots'/r['snapshot']).stat().st_size for r in result['runs']) and len(result['runs'])==12
 
 def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
     valid = (folder/'flowers_valid.txt').read_text().split()
