@@ -76,7 +76,8 @@ def subset(path, n, folder):
     if n<len(classes): raise bench.BenchError(f'--n-train {n}: expected at least one picture for each of the {len(classes)} classes')
     for i,c in enumerate(classes):
         (folder/'train'/c).mkdir(parents=True)
-        for o in sorted(get_image_files(path/'train'/c))[:n*(i+1)//len(classes) - n*i//len(classes)]: (folder/'train'/c/o.name).symlink_to(o.resolve())
+        share = n*(i+1)//len(classes) - n*i//len(classes)
+        for o in sorted(get_image_files(path/'train'/c))[:share]: (folder/'train'/c/o.name).symlink_to(o.resolve())
     (folder/'val').symlink_to((path/'val').resolve(), target_is_directory=True)
     return folder
 
@@ -109,11 +110,13 @@ modes = {
                             floor='epoch', colour='#000000', marker='X', fits=stage_by_stage),
     'fastxtend batch': Mode("fastxtend's `ProgressiveResize`, arguments as in `batch`; its `fastcore.dispatch` and `.transform` are pointed at `fasttransform`",
                             lambda a: a.fastxtend('batch', a.increase_by), colour='#e69f00', marker='o'),
-    'fastxtend epoch': Mode('the same, arguments as in `epoch`', lambda a: a.fastxtend('epoch', a.increase_by), colour='#e69f00', marker='s'),
+    'fastxtend epoch': Mode('the same, arguments as in `epoch`',
+                            lambda a: a.fastxtend('epoch', a.increase_by), colour='#e69f00', marker='s'),
     'composer':        Mode("Composer's way: full-size batches, resized once more by nearest neighbour, at the sizes of `batch`; validates at full size",
                             lambda a: [SecondResize(schedule_of(a, 'batch'))], colour='#cc79a7', marker='D'),
     'batch':           Mode('`ProgressiveResize()`', ours, 'batch', '#0072b2', 'o'),
-    'epoch':           Mode("`ProgressiveResize(increase_mode='epoch')`", lambda a: ours(a, increase_mode='epoch'), 'epoch', '#0072b2', 's'),
+    'epoch':           Mode("`ProgressiveResize(increase_mode='epoch')`",
+                            lambda a: ours(a, increase_mode='epoch'), 'epoch', '#0072b2', 's'),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),
     'lowpass':         Mode("`ProgressiveResize(method='lowpass')`", lambda a: ours(a, method='lowpass'), 'batch', '#56b4e9', 'v'),
     'equal time':      Mode('`batch`, with the number of epochs that comes nearest to the seconds of `full`, by the first seed, and at least one epoch more',
@@ -142,8 +145,8 @@ def fit(learn, epochs, lr, cbs):
     seconds = perf_counter()-start
     df = monitor.to_df()
     wait,step = [(df[k]*(df.batches-1)).sum()/1000 for k in ('wait_ms','step_ms')]
-    peak = max(torch.cuda.max_memory_allocated()/2**20, df.peak_mib.max()) if torch.cuda.is_available() else None  # the monitor resets CUDA's own
-    return seconds,wait,step,peak
+    if not torch.cuda.is_available(): return seconds,wait,step,None
+    return seconds,wait,step,max(torch.cuda.max_memory_allocated()/2**20, df.peak_mib.max())  # the monitor resets CUDA's own
 
 def train(a, mode, seed):
     "Train once; what was measured"
@@ -159,7 +162,8 @@ def train(a, mode, seed):
     seconds,wait,step,peak = zip(*fits)
     wait,step,sizes = sum(wait),sum(step),list(seen.sizes)
     return dict(epochs=sum(n for _,n in todo), seconds=sum(seconds), accuracy=acc, train_loss=loss if math.isfinite(loss) else None,
-                peak_mib=max(peak) if peak[0] else None, waiting=wait/(wait+step) if wait+step else None, first_size=sizes[0], last_size=sizes[-1])
+                peak_mib=max(peak) if peak[0] else None, waiting=wait/(wait+step) if wait+step else None,
+                first_size=sizes[0], last_size=sizes[-1])
 
 # ---- the floor
 
@@ -193,14 +197,16 @@ def floor(a, seed):
     def seconds(schedule):
         epochs = [schedule.sizes_of(e, a.epochs, len(train)) for e in range(a.epochs)]
         steps,valids = Counter(size for sizes in epochs for size in sizes),Counter(sizes[-1] for sizes in epochs)
-        return sum(k*step(size, True) for size,k in steps.items()) + sum(k*len(valid.dataset)/valid.bs*step(size, False) for size,k in valids.items())
+        trained = sum(k*step(size, True) for size,k in steps.items())
+        return trained + sum(k*len(valid.dataset)/valid.bs*step(size, False) for size,k in valids.items())
     return {'full': seconds(SizeSchedule(((a.size,a.size),))), **{m: seconds(schedule_of(a, m)) for m in ('batch','epoch')}}
 
 def preview(a, seed, mode):
     "How many times as fast a training is, as predicted"
     set_seed(seed)
     learn = get_learner(a, get_dls(a, a.size))
-    with learn.no_bar(): return learn.preview_resize(a.epochs, show_plot=False, increase_by=a.increase_by, increase_mode=mode, verbose=False).speedup
+    args = dict(increase_by=a.increase_by, increase_mode=mode, verbose=False)
+    with learn.no_bar(): return learn.preview_resize(a.epochs, show_plot=False, **args).speedup
 
 class FirstBatches(Callback):
     "End the fit after 4 batches"
@@ -211,7 +217,8 @@ class FirstBatches(Callback):
 def warm_up(a):
     "What is slow the first time: a few batches of a training, and a step of every size"
     learn = get_learner(a, a.check)
-    if not len(a.check.train): raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training pictures, {len(a.check.train_ds)}')
+    if not len(a.check.train):
+        raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training pictures, {len(a.check.train_ds)}')
     fit(learn, 1, a.lr, [FirstBatches()])
     for size in {*schedule_of(a, 'batch').sizes, *schedule_of(a, 'epoch').sizes}:
         for train in (True,False): step_seconds(learn, size, min(a.bs, len(a.check.train_ds)), a.check.c, train, n=1)
@@ -250,7 +257,8 @@ def run_seed(a, order, seed, runs):
 
 # ---- what came out
 
-columns = ['seed','order','mode','epochs','seconds','predicted','accuracy','train_loss','peak_mib','waiting','first_size','last_size','error']
+columns = ['seed','order','mode','epochs','seconds','predicted','accuracy','train_loss','peak_mib','waiting',
+           'first_size','last_size','error']
 
 def floor_of(m): return modes[m].floor if m in modes else None
 
@@ -268,11 +276,13 @@ def summary(runs, names):
         rows = df[(df['mode']==m) & df.error.isna()]
         if not len(rows): return dict(runs=0)
         last,seconds = rows.iloc[-1],sec[m]
-        return dict(runs=len(rows), epochs=int(last.epochs), seconds=spread(seconds), speedup=spread(sec.get('full', none)/seconds), predicted=spread(predicted.get(f'preview {m}', none)),
+        return dict(runs=len(rows), epochs=int(last.epochs), seconds=spread(seconds),
+                    speedup=spread(sec.get('full', none)/seconds), predicted=spread(predicted.get(f'preview {m}', none)),
                     accuracy=spread(acc[m], 'mean'), accuracy_to_full=spread(acc[m]-acc.get('full', none), 'mean'),
                     sizes=None if pd.isna(last.first_size) else [int(last.first_size), int(last.last_size)],
                     peak_mib=None if rows.peak_mib.isna().all() else float(rows.peak_mib.max()), waiting=spread(rows.waiting.astype(float)),
-                    efficiency=spread(sec.get(f'floor {floor_of(m)}', none)/seconds), seconds_to_fastxtend=spread(seconds/sec.get(f'fastxtend {m}', none)))
+                    efficiency=spread(sec.get(f'floor {floor_of(m)}', none)/seconds),
+                    seconds_to_fastxtend=spread(seconds/sec.get(f'fastxtend {m}', none)))
     floors = [f'floor {m}' for m in ('full','batch','epoch')]
     return {m: one(m) for m in [o for o in names if o not in ('floor','preview')] + floors*('floor' in names)}
 
@@ -282,10 +292,14 @@ def summary_table(summary):
         if not o: return ''
         mid,low,high = [f.format(v) for v in o.values()]
         return mid if low==high else f'{mid} ({low} to {high})'
-    return table([{'mode':m, 'epochs':o['epochs'], 'seconds':cell(o['seconds'], '{:.1f}'), 'speedup':cell(o['speedup'], '{:.2f}x'), 'predicted':cell(o['predicted'], '{:.2f}x'),
-                   'accuracy':cell(o['accuracy'], '{:.1%}'), 'to full':cell(o['accuracy_to_full'], '{:+.1%}'), 'waiting':f'{o["waiting"]["median"]:.0%}' if o['waiting'] else '',
-                   'efficiency':cell(o['efficiency'], '{:.0%}'), 'time of fastxtend':cell(o['seconds_to_fastxtend'], '{:.2f}'), 'px':'{} to {}'.format(*o['sizes']) if o['sizes'] else '',
-                   'MiB':f'{o["peak_mib"]:.0f}' if o['peak_mib'] else ''} for m,o in summary.items() if o['runs']])
+    def row(m, o):
+        return {'mode': m, 'epochs': o['epochs'], 'seconds': cell(o['seconds'], '{:.1f}'),
+                'speedup': cell(o['speedup'], '{:.2f}x'), 'predicted': cell(o['predicted'], '{:.2f}x'),
+                'accuracy': cell(o['accuracy'], '{:.1%}'), 'to full': cell(o['accuracy_to_full'], '{:+.1%}'),
+                'waiting': f'{o["waiting"]["median"]:.0%}' if o['waiting'] else '',
+                'efficiency': cell(o['efficiency'], '{:.0%}'), 'time of fastxtend': cell(o['seconds_to_fastxtend'], '{:.2f}'),
+                'px': '{} to {}'.format(*o['sizes']) if o['sizes'] else '', 'MiB': f'{o["peak_mib"]:.0f}' if o['peak_mib'] else ''}
+    return table([row(m, o) for m,o in summary.items() if o['runs']])
 
 def plot(results):
     "Seconds by mode, with a mark for the floor, and accuracy over seconds; a dot is a training"
@@ -294,14 +308,17 @@ def plot(results):
     left,right = fig.subplots(1, 2)
     df,stats = pd.DataFrame(results['runs']).reindex(columns=['mode','seconds','accuracy']),results['summary']
     names = [m for m,o in modes.items() if o.colour and stats.get(m, {}).get('runs')]
+    dots = dict(markersize=8, alpha=.8, markeredgecolor='white', markeredgewidth=.7)
     for y,m in enumerate(names):
         rows,s,color,marker = df[df['mode']==m].dropna(),stats[m]['seconds'],modes[m].colour,modes[m].marker
         left.plot([s['min'],s['max']], [y,y], color=color, linewidth=2, alpha=.5)
-        for ax,values in ((left,[y]*len(rows)), (right,100*rows.accuracy)): ax.plot(rows.seconds, values, marker, color=color, markersize=8, alpha=.8, markeredgecolor='white', markeredgewidth=.7)
+        for ax,values in ((left,[y]*len(rows)), (right,100*rows.accuracy)): ax.plot(rows.seconds, values, marker, color=color, **dots)
         left.annotate(f'{s["median"]:.3g} s', (s['max'],y), xytext=(8,0), textcoords='offset points', va='center', fontsize=9)
         floor = stats.get(f'floor {floor_of(m)}', {}).get('seconds')
         if floor: left.plot(floor['median'], y, '|', color='black', markersize=14, markeredgewidth=2)
-    left.set(yticks=range(len(names)), yticklabels=[f'{m}, {stats[m]["epochs"]} epochs' if m=='equal time' else m for m in names], xlabel='training time (s)', xlim=(0, 1.2*df[df['mode'].isin(names)].seconds.max()))
+    labels = [f'{m}, {stats[m]["epochs"]} epochs' if m=='equal time' else m for m in names]
+    longest = df[df['mode'].isin(names)].seconds.max()
+    left.set(yticks=range(len(names)), yticklabels=labels, xlabel='training time (s)', xlim=(0, 1.2*longest))
     left.invert_yaxis()
     right.set(xlabel='training time (s)', ylabel='accuracy at full size (%)')
     words = ['a mark is a seed, the number their median' + ('; | the floor' if 'floor full' in stats else ''), 'marks as on the left']
@@ -322,7 +339,8 @@ def check(a, names):
     "Raise `BenchError` for arguments that cannot work"
     for m in names:
         if m not in modes: raise bench.BenchError(f'--modes: expected a list of {", ".join(modes)}; found {m}')
-    if 'equal time' in names and not {'full','batch'}<={*names}: raise bench.BenchError('--modes: expected `full` and `batch` beside `equal time`, which goes by their seconds')
+    if 'equal time' in names and not {'full','batch'}<={*names}:
+        raise bench.BenchError('--modes: expected `full` and `batch` beside `equal time`, which goes by their seconds')
     def values(*names): return {k: getattr(a, k) for k in names}
     bench.check_numbers(values('size','epochs','bs','increase_by','lr','seeds'), values('workers','n_train'))
     try: schedule_of(a, 'batch'), schedule_of(a, 'epoch')
@@ -346,7 +364,8 @@ def compare(a, names, args):
     a.check = get_dls(a, a.size)
     warm_up(a)
     pictures = {'train': len(a.check.train_ds), 'val': len(a.check.valid_ds), 'classes': a.check.c}
-    results = dict(head(a.device, args, fastxtend=a.fastxtend_version), pictures=pictures, modes={k: m.words for k,m in modes.items()}, left_out=left_out, runs=[])
+    results = dict(head(a.device, args, fastxtend=a.fastxtend_version), pictures=pictures,
+                   modes={k: m.words for k,m in modes.items()}, left_out=left_out, runs=[])
     path = stem(a.out, a.device)
     for seed,order in interleaved(names, a.seeds, first=42):
         print(f'\nseed {seed}')
@@ -369,7 +388,7 @@ def main(
     workers:int=None, # Loader processes (default: fastai's choice)
     modes:str=','.join(modes), # Which of these, separated by commas
     n_train:int=0, # At most so many training pictures, evenly over the classes; 0 for all
-    cached:bool=False, # Keep what the loaders make of each picture, before it is part of a batch, in memory; its random crop then stays the same
+    cached:bool=False, # Keep in memory what the loaders make of each picture before it is part of a batch; its random crop stays the same
     device_name:str=None, # What to call the machine (default: its own name)
     out:str='benchmarks/results', # Folder for the results
 ):

@@ -28,7 +28,7 @@ add to a batch, and an empty callback beside them.
 Every round measures everything once, in an order of its own. A number is the median over the rounds; of the sweep, of a round's
 median, and the bars in the plot reach from the first to the third quartile of the rounds.
 """
-import json, os, subprocess, sys, warnings
+import importlib, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -68,7 +68,8 @@ def quiet(learn):
 class Ready(TfmdDL):
     "Hands out views of one ready batch, at the size that the transform has been told"
     def __iter__(self):
-        tfm,x,y = next(f for f in self.after_batch.fs if isinstance(f, AffineCoordTfm)),*[o.as_subclass(torch.Tensor) for o in (self.x,self.y)]
+        tfm = next(f for f in self.after_batch.fs if isinstance(f, AffineCoordTfm))
+        x,y = [o.as_subclass(torch.Tensor) for o in (self.x,self.y)]
         for _ in range(len(self)):
             start = perf_counter()
             h,w = tfm.size or x.shape[-2:]
@@ -76,7 +77,9 @@ class Ready(TfmdDL):
             self.inside.append(perf_counter()-start)
             yield b
 
-def stack(layers): return nn.Sequential(ConvLayer(3, 8, ks=8, stride=8), *[ConvLayer(8, 8) for _ in range(layers-1)], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8, 2))
+def stack(layers):
+    convs = [ConvLayer(3, 8, ks=8, stride=8), *[ConvLayer(8, 8) for _ in range(layers-1)]]
+    return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8, 2))
 
 class Mark(Callback):
     "Writes down when it is its turn at each event"
@@ -110,7 +113,8 @@ def get_learner(size, growths, layers, bs, device):
     by,n = math.ceil(math.ceil(size/2)/growths),ProgressiveResize.order
     marks = [Mark(o) for o in (n-.1, n+.1, n+.2)]
     ours = ProgressiveResize(increase_by=by, start=.05, finish=.95, verbose=False)
-    return quiet(Learner(data(size, bs, n_batch, device, Ready), stack(layers), loss_func=nn.CrossEntropyLoss(), cbs=[*marks, ours, Hop()])),marks
+    dls = data(size, bs, n_batch, device, Ready)
+    return quiet(Learner(dls, stack(layers), loss_func=nn.CrossEntropyLoss(), cbs=[*marks, ours, Hop()])),marks
 
 def event_times(marks):
     "The callback's share of every event, and the share of every training batch's events together; in seconds"
@@ -141,7 +145,7 @@ def unwarned():
         yield
 
 def train_once(learn, marks, first):
-    "One training that begins at stage `first`: microseconds of a step and of a growth, milliseconds of the parts of a fit and of the model's step"
+    "One training that begins at stage `first`: µs of a step and of a growth, ms of the parts of a fit and of the model's step"
     ms,dl = {},learn.dls.train
     dl.inside.clear()
     for m in marks: m.at.clear()
@@ -183,10 +187,12 @@ def swept(rounds, device, quick):
     values = {f: sorted({v[0],usual[f],v[-1]}) if quick else v for f,v in factors.items()}
     points = [dict(o) for o in dict.fromkeys(tuple({**usual, f: v}.items()) for f,vs in values.items() for v in vs)]
     runs = sweep(points, rounds, device)
-    return dict(usual=usual, rows=by_factor([summary(p, r) for p,r in zip(points, runs)], values), runs=[dict(point=p, rounds=r) for p,r in zip(points, runs)])
+    rows = by_factor([summary(p, r) for p,r in zip(points, runs)], values)
+    return dict(usual=usual, rows=rows, runs=[dict(point=p, rounds=r) for p,r in zip(points, runs)])
 
 def sweep_table(rows):
-    heads = dict(step_us='step (µs)', growth_us='growth (µs)', plan_ms='planning (ms)', try_ms='trying sizes (ms)', dry_ms='dry run (ms)', model_ms="model's step (ms)")
+    heads = dict(step_us='step (µs)', growth_us='growth (µs)', plan_ms='planning (ms)', try_ms='trying sizes (ms)',
+                 dry_ms='dry run (ms)', model_ms="model's step (ms)")
     return table([{'factor': words[r['factor']], 'value': r[r['factor']], **{h: f'{r[k]:.1f}' for k,h in heads.items()}} for r in rows])
 
 def plot(rows, device):
@@ -228,19 +234,27 @@ class Ends(Callback):
     def after_batch(self):
         if self.training: self.at.append(perf_counter())
 
-def at_small(): return ProgressiveResize(schedule=SizeSchedule(((small,small),(full,full)), (1.,)), verbose=False)
+def at_small(package=fastresize):
+    "The callback of `package`, at one small size"
+    return package.ProgressiveResize(schedule=package.SizeSchedule(((small,small),(full,full)), (1.,)), verbose=False)
 
-added = {'nothing': lambda: [], 'an empty callback': lambda: [Empty()], 'ProgressiveResize': lambda: [at_small()], 'ThroughputMonitor': lambda: [ThroughputMonitor(verbose=False)]}
+added = {
+    'nothing':           lambda: [],
+    'an empty callback': lambda: [Empty()],
+    'ProgressiveResize': lambda: [at_small()],
+    'ThroughputMonitor': lambda: [ThroughputMonitor(verbose=False)],
+}
 
 def tiny_learner(device):
     "A model and transforms that take little time beside what is measured"
     dls = data(full, 2, n_fit, device, Augmented, max_rotate=0, max_zoom=1, max_warp=0, max_lighting=0)
-    return quiet(Learner(dls, nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2)), loss_func=nn.CrossEntropyLoss(), opt_func=SGD))
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2))
+    return quiet(Learner(dls, model, loss_func=nn.CrossEntropyLoss(), opt_func=SGD))
 
 def fit_once(learn, name):
     "Median microseconds from the end of one training batch to the end of the next, with what `name` names"
     tfm,ends = next(f for f in learn.dls.train.after_batch.fs if isinstance(f, AffineCoordTfm)),Ends()
-    tfm.size = None if name=='ProgressiveResize' else (small,small)
+    tfm.size = None if name in ('ProgressiveResize','the other') else (small,small)
     with unwarned(): learn.fit(1, cbs=[*added[name](), ends])
     return median(b-a for a,b in zip(ends.at[n_skip:], ends.at[n_skip+1:]))*1e6
 
@@ -255,38 +269,46 @@ def fits(rounds, device='cpu', names=tuple(added)):
 def extra(us): return {k: median(a-b for a,b in zip(v, us['nothing'])) for k,v in us.items() if k!='nothing'}
 
 def fits_table(us):
-    return table([{'added': 'nothing (the whole batch)', 'µs a batch': f'{median(us["nothing"]):.1f}'}, *[{'added': k, 'µs a batch': f'{v:.1f}'} for k,v in extra(us).items()]])
+    found = {'nothing (the whole batch)': median(us['nothing']), **extra(us)}
+    return table([{'added': k, 'µs a batch': f'{v:.1f}'} for k,v in found.items()])
 
-def elsewhere(code, folder, scripts):
-    "What `code` prints as JSON in a process of its own, with the package in `folder` and the scripts in the folder `scripts`"
-    path = os.pathsep.join(map(str, (folder, scripts)))
-    code = f'import json, torch, cost, fastresize; torch.set_num_threads(1); print(fastresize.__file__); print(json.dumps({code}))'
-    out = subprocess.run([sys.executable, '-c', code], cwd=scripts, env={**os.environ, 'PYTHONPATH': path, 'PYTHONWARNINGS': 'ignore'}, capture_output=True, text=True)
-    if out.returncode: raise BenchError(f'--against: the trainings with {folder} failed ({out.stderr.strip().splitlines()[-1]})')
-    where,found = out.stdout.strip().splitlines()[-2:]
-    if Path(where).parents[1]!=folder: raise BenchError(f'--against {folder}: expected a folder with `fastresize` in it')
-    return json.loads(found)
+@contextmanager
+def _set_aside():
+    "The package that is imported is not, in this context"
+    def ours(): return {k: sys.modules.pop(k) for k in [*sys.modules] if k.split('.')[0]=='fastresize'}
+    mine = ours()
+    try: yield
+    finally:
+        ours()
+        sys.modules.update(mine)
 
-def one_round(folder, n):
-    "Microseconds that `ProgressiveResize` of the package in `folder` adds to a batch: by `n` pairs of `fits`, and as the checkout's own sweep sees a step"
-    us = elsewhere(f'cost.fits({n}, names=("nothing","ProgressiveResize"))', folder, Path(__file__).parent)
-    learner = f'cost.get_learner(**{least}, device=torch.device("cpu"))'
-    steps = elsewhere(f'(lambda pair: [cost.train_once(*pair, first=i)["step_us"] for i in range({n//5})])({learner})', folder, folder/'benchmarks')
-    return dict(batch=median(us['nothing']), fits=extra(us)['ProgressiveResize'], step=median(steps))
+def package(folder):
+    "What `fastresize.all` of the checkout in `folder` gives, beside the package that is imported"
+    sys.path.insert(0, str(folder))
+    try:
+        with _set_aside():
+            res = importlib.import_module('fastresize.all')
+            found = Path(sys.modules['fastresize'].__file__).parents[1]
+    except ImportError as e: raise BenchError(f'--against {folder}: its package cannot be imported ({e})')
+    finally: sys.path.pop(0)
+    if found!=folder: raise BenchError(f'--against {folder}: expected a folder with `fastresize` in it')
+    return res
 
-def both(other, rounds, n=60):
-    "`rounds` of the package in the folder `other` and of this one, by turns"
-    folders = dict(other=Path(other).resolve(), this=Path(fastresize.__file__).resolve().parents[1])
-    found = {k: [] for k in folders}
-    for r in range(rounds):
-        for k in sorted(folders, reverse=bool(r%2)): found[k].append(one_round(folders[k], n))
-    mid = {k: {o: median(r[o] for r in v) for o in v[0]} for k,v in found.items()}
-    return dict(commits={k: commit(v) for k,v in folders.items()}, median_us=mid, ratio={o: mid['this'][o]/mid['other'][o] for o in ('fits','step')}, rounds_us=found)
+def both(other, rounds):
+    "`fits` with the package of the checkout in the folder `other`, and with this one, by turns"
+    theirs = package(Path(other).resolve())
+    added['the other'] = lambda: [at_small(theirs)]
+    us = fits(rounds, names=('nothing','an empty callback','the other','ProgressiveResize'))
+    difference = [a-b for a,b in zip(us['ProgressiveResize'], us['the other'])]
+    quartiles = dict(zip(('q1','median','q3'), map(float, np.quantile(difference, (.25,.5,.75)))))
+    return dict(commits=dict(other=commit(Path(other)), this=commit()), batch_us=median(us['nothing']), added_us=extra(us),
+                this_less_other_us=quartiles, rounds_us=us)
 
 def both_table(o):
-    heads = dict(batch='a batch without (µs)', fits='fit with less fit without (µs)', step='step by its own sweep (µs)')
-    rows = [{'package': k, 'commit': (o['commits'][k] or '')[:7], **{h: f'{v[c]:.1f}' for c,h in heads.items()}} for k,v in o['median_us'].items()]
-    return table([*rows, {'package': 'this/other', **{heads[c]: f'{v:.3f}' for c,v in o['ratio'].items()}}])
+    d = o['this_less_other_us']
+    rows = [{'added': k, 'µs a batch': f'{v:.1f}'} for k,v in o['added_us'].items()]
+    return table([{'added': 'nothing (the whole batch)', 'µs a batch': f'{o["batch_us"]:.1f}'}, *rows,
+                  {'added': 'ProgressiveResize less the other', 'µs a batch': f'{d["median"]:.1f} (quartiles {d["q1"]:.1f} to {d["q3"]:.1f})'}])
 
 # ---- the calls alone
 
@@ -374,7 +396,7 @@ def check(parts_asked, rounds, device, other, out):
 def main(
     rounds:int=5, # Trainings of every point of the sweep, after one that warms up; four times as many in the other parts
     part:str='sweep,fits,calls', # Any of these, separated by commas
-    against:str=None, # Folder of another checkout: measure only what both add to a batch, in so many processes each
+    against:str=None, # Folder of another checkout: measure only what its callback and this one add to a batch, by turns
     out:str='benchmarks/results', # Folder for cost-<device>-<date>.json, .csv and .png
     device:str=None, # cpu or cuda; by default fastai's choice
     quick:store_true=False, # Three values a factor, and two rounds
@@ -388,12 +410,14 @@ def main(
         device = torch.device('cpu' if against else device) if against or device else default_device()
         result = head(name_of(device), dict(rounds=rounds, quick=quick, part='against' if against else part))
         if against:
-            result.update(both(against, rounds))
+            result.update(both(against, 4*rounds))
             print(both_table(result))
         for p in () if against else names:
             found,text = measure(p, rounds, device, quick)
             result.update(found)
             print(f'{text}\n')
     files = write(result, device, out, 'cost against' if against else 'cost')
-    print(f'\nmedian of {rounds} rounds, {n_batch} batches a training of the sweep and {n_fit} of the others, torch {torch.__version__}, {perf_counter()-start:.0f} s; '
-          f'in each sweep the other factors are {", ".join(f"{words[k]} {v}" for k,v in usual.items())}\nwrote {", ".join(map(str, files))}')
+    others = ', '.join(f'{words[k]} {v}' for k,v in usual.items())
+    print(f'\nmedian of {rounds} rounds, {n_batch} batches a training of the sweep and {n_fit} of the others, '
+          f'torch {torch.__version__}, {perf_counter()-start:.0f} s; in each sweep the other factors are {others}')
+    print(f'wrote {", ".join(map(str, files))}')

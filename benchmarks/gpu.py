@@ -8,9 +8,10 @@ and after each of them the .json is written anew:
 - Trainings in fresh processes: with the dry run on and off, with `expandable_segments` of PyTorch's allocator on and off, and
   with `torch.backends.cudnn.benchmark` on and off (PyTorch's default, which fastai 2.8 leaves alone), all crossed; and at full
   size beside them. Memory: new segments and allocation retries from the dry run, the first and the second batch on (the
-  optimizer's state is allocated between these two) to the end of the training, and the peak. Each of them leaves a snapshot for https://pytorch.org/memory_viz in the folder `--snapshots`. Time, by CUDA events
-  from the end of one step to the end of the next, in repeats without a snapshot if there are any: the first step of every size
-  less the median of its others, which is what a new size costs, and the slowest of the others.
+  optimizer's state is allocated between these two) to the end of the training, and the peak. Each of them leaves a snapshot
+  for https://pytorch.org/memory_viz in the folder `--snapshots`. Time, by CUDA events from the end of one step to the end of
+  the next, in repeats without a snapshot if there are any: the first step of every size less the median of its others, which
+  is what a new size costs, and the slowest of the others.
 - Seconds and images/s at full size and in Batch mode, in float32, bfloat16, channels_last, and both.
 - The same with `torch.compile`, where every new size may be compiled anew: in as few sizes as fit `recompile_limit`.
 
@@ -22,7 +23,7 @@ It is not called cuda.py because a script's folder comes first on Python's path,
 """
 import gc, itertools, os, warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -132,16 +133,18 @@ def watched(device, mode, dry_run, expandable, benchmark, snapshot, arch, size, 
     learn,watch = get_learner(get_dls(device, size, bs, n, data), arch),Watch(device)
     cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, preallocate=dry_run, verbose=False)]
     start = perf_counter()
-    with ExitStack() as during:
-        for o in (recorded(snapshot, device), watch.rehearsing('dry_run', 'dry_run'), watch.rehearsing('try_sizes', 'first_batch')): during.enter_context(o)
+    with recorded(snapshot, device), watch.rehearsing('dry_run', 'dry_run'), watch.rehearsing('try_sizes', 'first_batch'):
         learn.fit_one_cycle(epochs, 1e-3, cbs=[*cbs,watch])
         wait(device)
         took = perf_counter()-start
-    return dict(mode=mode, dry_run=dry_run, expandable=expandable, benchmark=benchmark, snapshot=snapshot and Path(snapshot).name, conf=conf(), seconds=took,
-                allocator=watch.seen, peak=peaks(device), steps=[(size, 1000*seconds_between(a, b)) for size,a,b in watch.steps])
+    return dict(mode=mode, dry_run=dry_run, expandable=expandable, benchmark=benchmark, snapshot=snapshot and Path(snapshot).name,
+                conf=conf(), seconds=took, allocator=watch.seen, peak=peaks(device),
+                steps=[(size, 1000*seconds_between(a, b)) for size,a,b in watch.steps])
 
 def fresh(f, expandable, **kwargs):
-    "`f` in a process of its own, whose allocator is told before PyTorch is imported: what cuDNN has tried, it remembers as long as its process lives"
+    """`f` in a process of its own, whose allocator is told before PyTorch is imported
+
+    What cuDNN has tried, it remembers as long as its process lives."""
     told = dict.fromkeys(alloc_conf, f'expandable_segments:{expandable}')
     with mock.patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         return pool.submit(f, expandable=expandable, **kwargs).result()
@@ -151,7 +154,8 @@ def by_size(steps):
     rows = []
     for size in dict.fromkeys(s for s,_ in steps):
         first,*others = [ms for s,ms in steps if s==size]
-        rows.append(dict(size=size, n=len(others)+1, first=first, median=median(others) if others else None, slowest=max(others, default=None)))
+        mid,slowest = (median(others),max(others)) if others else (None,None)
+        rows.append(dict(size=size, n=len(others)+1, first=first, median=mid, slowest=slowest))
     return rows
 
 def stalls(run):
@@ -163,18 +167,21 @@ def stalls(run):
 
 def on_off(x): return 'on' if x else 'off'
 
-crossed = [dict(mode=m, dry_run=d, expandable=e, benchmark=b) for m,d,e,b in itertools.product(('batch','full'), (True,False), (False,True), (True,False)) if m=='batch' or not d]
+crossed = [dict(mode=m, dry_run=d, expandable=e, benchmark=b)
+           for m,d,e,b in itertools.product(('batch','full'), (True,False), (False,True), (True,False)) if m=='batch' or not d]
 
-def words(o): return f'{o["mode"]}, dry run {on_off(o["dry_run"])}, expandable {on_off(o["expandable"])}, cuDNN benchmark {on_off(o["benchmark"])}'
+def words(o):
+    return f'{o["mode"]}, dry run {on_off(o["dry_run"])}, expandable {on_off(o["expandable"])}, cuDNN benchmark {on_off(o["benchmark"])}'
 
 def watched_runs(device, repeats, snapshots, **kwargs):
-    "A training of every setting, with a snapshot in the folder `snapshots`, and further ones of the usual settings, whose steps are timed without"
+    "A training of every setting, with a snapshot in the folder `snapshots`, and more of the usual settings, whose steps are timed without"
     runs = []
     for r,order in interleaved(crossed, repeats):
         for o in order:
             if r and (o['mode']=='full' or o['expandable'] or not o['dry_run']): continue
             print(words(o), flush=True)
-            snapshot = None if r or device.type!='cuda' else str(Path(snapshots)/f'{words(o).replace(",", "").replace(" ", "-").lower()}.pickle')
+            name = words(o).replace(',', '').replace(' ', '-').lower()
+            snapshot = None if r or device.type!='cuda' else str(Path(snapshots)/f'{name}.pickle')
             runs.append(stalls(fresh(watched, device=device, snapshot=snapshot, **o, **kwargs)))
     return runs
 
@@ -207,11 +214,13 @@ def goals(runs):
         note = f'cuDNN benchmark {on_off(on)}, expandable {on_off(expandable)}'
         for since in ('dry_run','first_batch','second_batch'):
             for key in ('segments','retries'):
-                rows.append(goal(f'new {key} from the {since.replace("_", " ")} to the end, {note}', worst(growth(r, key, since) for r in ours), 0))
+                what = f'new {key} from the {since.replace("_", " ")} to the end, {note}'
+                rows.append(goal(what, worst(growth(r, key, since) for r in ours), 0))
         for key in ('allocated','reserved'):
             off = [abs(r['peak'][key]/full['peak'][key]-1)*100 if r['peak'] else None for r in ours]
             rows.append(goal(f'peak memory ({key}) away from full-size training, {note}', worst(off), 1, ' %'))
-        rows.append(goal(f'slowest step but the first of its size, by its median, {note}', worst(r['slowest'] for r in untraced(ours)), 3, 'x'))
+        what = f'slowest step but the first of its size, by its median, {note}'
+        rows.append(goal(what, worst(r['slowest'] for r in untraced(ours)), 3, 'x'))
     return rows
 
 # Parts 2 and 3: seconds
@@ -240,11 +249,13 @@ def times(device, configs, repeats, arch, size, bs, epochs, increase_by, n, data
     dls = get_dls(device, size, bs, n, data)
     rows = []
     for config in configs:
-        learn,by = get_learner(dls, arch, config),few_sizes(size, torch._dynamo.config.recompile_limit) if 'compile' in config else increase_by
+        learn = get_learner(dls, arch, config)
+        by = few_sizes(size, torch._dynamo.config.recompile_limit) if 'compile' in config else increase_by
         for mode in ('full','batch'):
             print(f'{config}, {mode}: first training', flush=True)
             cbs = [] if mode=='full' else [ProgressiveResize(increase_by=by, start=.05, finish=.95, verbose=False)]
-            rows.append(dict(config=config, mode=mode, increase_by=by if cbs else None, learn=learn, first=seconds(learn, device, 1, *cbs), seconds=[]))
+            first = seconds(learn, device, 1, *cbs)
+            rows.append(dict(config=config, mode=mode, increase_by=by if cbs else None, learn=learn, first=first, seconds=[]))
     for i,order in interleaved(rows, repeats):
         print(f'round {i+1} of {repeats}', flush=True)
         for r in order:
@@ -268,22 +279,32 @@ def compiled(device, config, **kwargs):
 
 # Tables
 
-def settings(r): return {'mode': r['mode'], 'dry run': on_off(r['dry_run']), 'expandable': on_off(r['expandable']), 'cuDNN benchmark': on_off(r['benchmark'])}
+def settings(r):
+    return {'mode': r['mode'], 'dry run': on_off(r['dry_run']), 'expandable': on_off(r['expandable']),
+            'cuDNN benchmark': on_off(r['benchmark'])}
 
 def stall_table(runs):
-    return table([{**settings(r), 'seconds': f'{r["seconds"]:.1f}', 'first step (ms)': f'{r["stall_first"]:.0f}', 'first steps at new sizes (ms)': f'{r["stall_growths"]:.0f}',
-                   'sizes': str(len(r['sizes'])), 'of the training': f'{(r["stall_first"]+r["stall_growths"])/r["seconds"]/10:.1f} %', 'snapshot': r['snapshot'] or ''} for r in runs if r['mode']=='batch'])
+    def row(r):
+        first,growths = r['stall_first'],r['stall_growths']
+        return {**settings(r), 'seconds': f'{r["seconds"]:.1f}',
+                'first step (ms)': f'{first:.0f}', 'first steps at new sizes (ms)': f'{growths:.0f}', 'sizes': str(len(r['sizes'])),
+                'of the training': f'{(first+growths)/r["seconds"]/10:.1f} %', 'snapshot': r['snapshot'] or ''}
+    return table([row(r) for r in runs if r['mode']=='batch'])
 
 def memory_table(runs):
     "What the allocator did, of every run; empty cells where nothing was measured"
     def cell(v, unit=1): return '' if v is None else f'{v/unit:.0f}'
-    return table([{**settings(r), **{f'new {key} from the {since.replace("_", " ")}': cell(growth(r, key, since)) for since in ('dry_run','second_batch') for key in ('segments','retries')},
-                   **{f'peak {key} (MiB)': cell(r['peak'] and r['peak'][key], 2**20) for key in ('allocated','reserved')}} for r in runs])
+    def new(r, since): return {f'new {k} from the {since.replace("_", " ")}': cell(growth(r, k, since)) for k in ('segments','retries')}
+    def peak(r): return {f'peak {k} (MiB)': cell(r['peak'] and r['peak'][k], 2**20) for k in ('allocated','reserved')}
+    return table([{**settings(r), **new(r, 'dry_run'), **new(r, 'second_batch'), **peak(r)} for r in runs])
 
 def time_table(rows):
     full = {r['config']: r['median'] for r in rows if r['mode']=='full'}
-    return table([{'config': r['config'], 'mode': r['mode'], 'increase by': str(r['increase_by'] or ''), 'first (s)': f'{r["first"]:.1f}', 'seconds': f'{r["median"]:.2f}',
-                   'images/s': f'{r["images_per_s"]:.0f}', 'speedup': f'{full[r["config"]]/r["median"]:.2f}x', 'pixels': f'{r["pixels"]:.0%}', 'graphs': str(r.get('graphs', ''))} for r in rows])
+    def row(r):
+        return {'config': r['config'], 'mode': r['mode'], 'increase by': str(r['increase_by'] or ''),
+                'first (s)': f'{r["first"]:.1f}', 'seconds': f'{r["median"]:.2f}', 'images/s': f'{r["images_per_s"]:.0f}',
+                'speedup': f'{full[r["config"]]/r["median"]:.2f}x', 'pixels': f'{r["pixels"]:.0%}', 'graphs': str(r.get('graphs', ''))}
+    return table([row(r) for r in rows])
 
 def goal_table(rows):
     met = {True: 'yes', False: 'NO', None: 'not measured'}
@@ -296,7 +317,9 @@ def run(device, out, repeats, minutes, configs, args, snapshots='build/snapshots
     start,left_out = perf_counter(),[]
     path = stem(bench.out_folder(out), f'cuda {bench.device_name()}')
     arguments = dict(repeats=repeats, minutes=minutes, configs=configs, **{**args, 'data': args['data'] and Path(args['data']).name})
-    result = dict(head(bench.device_name(), arguments, cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version()), default_benchmark=torch.backends.cudnn.benchmark, recompile_limit=torch._dynamo.config.recompile_limit, left_out=left_out)
+    cudnn = torch.backends.cudnn
+    result = dict(head(bench.device_name(), arguments, cuda=torch.version.cuda, cudnn=cudnn.version()), default_benchmark=cudnn.benchmark,
+                  recompile_limit=torch._dynamo.config.recompile_limit, left_out=left_out)
     def save(**parts):
         result.update(parts, minutes_taken=(perf_counter()-start)/60)
         report(path, result)
@@ -311,8 +334,11 @@ def run(device, out, repeats, minutes, configs, args, snapshots='build/snapshots
         save(times=rows)
     if rows: print(f'\n{time_table(rows)}')
     if left_out: print(f'\nleft out, because {minutes} minutes were over: {", ".join(left_out)}')
-    print(f'\n{args["size"]} px, {args["arch"]}, batches of {args["bs"]}, {result["device"]}, torch {torch.__version__}, {result["minutes_taken"]:.1f} minutes\nwrote {path}.json')
+    print(f'\n{args["size"]} px, {args["arch"]}, batches of {args["bs"]}, {result["device"]}, torch {torch.__version__}, '
+          f'{result["minutes_taken"]:.1f} minutes\nwrote {path}.json')
     return result
+
+all_configs = 'plain,bf16,channels_last,bf16+channels_last,bf16+channels_last+compile,compile'
 
 @call_parse
 def main(
@@ -324,7 +350,7 @@ def main(
     n:int=2048, # Random pictures to train on
     data:str=None, # A folder with `train` and `val` in it, or `imagenette`, instead of random pictures
     repeats:int=3, # How often each training is timed
-    configs:str='plain,bf16,channels_last,bf16+channels_last,bf16+channels_last+compile,compile', # What is timed: any of bf16, channels_last and compile, joined by +
+    configs:str=all_configs, # What is timed: any of bf16, channels_last and compile, joined by +
     minutes:float=5.5, # Begin no further part after this time
     snapshots:str='build/snapshots', # Folder for a memory snapshot of every setting
     out:str='benchmarks/results', # Folder for cuda-<device>-<date>.json
@@ -334,7 +360,8 @@ def main(
     args = dict(arch=arch, size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, data=data)
     with bench.in_one_line('gpu.py'):
         unknown = {o for c in configs.split(',') for o in c.split('+')}-{'plain','bf16','channels_last','compile'}
-        if unknown: raise bench.BenchError(f'--configs {configs}: expected plain, or any of bf16, channels_last and compile joined by +; found {", ".join(sorted(unknown))}')
+        known = 'plain, or any of bf16, channels_last and compile joined by +'
+        if unknown: raise bench.BenchError(f'--configs {configs}: expected {known}; found {", ".join(sorted(unknown))}')
         bench.check_numbers(dict(size=size, bs=bs, epochs=epochs, increase_by=increase_by, n=n, repeats=repeats, minutes=minutes))
         if n<bs: raise bench.BenchError(f'--n {n}: expected at least a batch of --bs {bs}')
         if data: bench.find_data(data, size)

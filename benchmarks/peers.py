@@ -30,15 +30,18 @@ def load_fastxtend(
 ): # A function from 'batch' or 'epoch' and `increase_by` to its callbacks, and its version
     "fastxtend 0.1.7, for this process only. Raises `ImportError` where it can be neither found nor installed"
     if not (folder/'fastxtend').is_dir():
-        pip = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', folder, 'fastxtend==0.1.7'], capture_output=True, text=True)
+        cmd = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', folder, 'fastxtend==0.1.7']
+        pip = subprocess.run(cmd, capture_output=True, text=True)
         why = [o for o in pip.stderr.splitlines() if o.startswith('ERROR')] or pip.stderr.splitlines()
         if pip.returncode: raise ImportError(f'pip could not install fastxtend==0.1.7 ({why[-1]})')
     sys.path.append(str(folder))
-    for old in 'dispatch','transform': sys.modules.setdefault(f'fastcore.{old}', fasttransform)  # where fastai 2.8 has what fastxtend looks for there
+    # fastai 2.8 has in `fasttransform` what fastxtend looks for there
+    for old in 'dispatch','transform': sys.modules.setdefault(f'fastcore.{old}', fasttransform)
     import fastxtend
     from fastxtend.callback.progresize import ProgressiveResize
     from fastxtend.callback.utils import LogDispatch
     defaults.callbacks.remove(LogDispatch)  # its import gives this to every learner; the other modes do without
     def cbs(mode, increase_by):
-        return [LogDispatch(), ProgressiveResize(initial_size=0.5, start=0.5, finish=0.75, increase_by=increase_by, increase_mode=mode, verbose=False)]
+        args = dict(initial_size=0.5, start=0.5, finish=0.75, increase_by=increase_by, increase_mode=mode)
+        return [LogDispatch(), ProgressiveResize(**args, verbose=False)]
     return cbs,fastxtend.__version__

@@ -1,4 +1,6 @@
-"What the scripts share: rounds, tables, and where results go, with what they have to be read with. To be imported before `fastresize`, which it makes importable from a bare checkout"
+"""What the scripts share: rounds, tables, and where results go, with what they have to be read with
+
+To be imported before `fastresize`, which it makes importable from a bare checkout."""
 import json, platform, random, re, subprocess, sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +20,8 @@ def interleaved(what, rounds, first=0):
 
 def commit(folder=root):
     "The commit of the repository in `folder`, with `-dirty` if there are changes beside it, or None"
-    try: git = subprocess.run(['git','describe','--always','--dirty','--abbrev=40','--exclude=*'], cwd=folder, capture_output=True, text=True)
+    cmd = ['git','describe','--always','--dirty','--abbrev=40','--exclude=*']
+    try: git = subprocess.run(cmd, cwd=folder, capture_output=True, text=True)
     except OSError: return None
     return git.stdout.strip() or None
 
@@ -28,7 +31,8 @@ def versions(**others):
         try: return version(p)
         except PackageNotFoundError: return None
     ours = of('fastresize') or re.search(r'^version *= *(\S+)', (root/'settings.ini').read_text(), re.M)[1]
-    return {'fastresize': ours, **{p: of(p) for p in ('fastai','torch','torchvision')}, 'python': platform.python_version(), 'commit': commit(), **others}
+    theirs = {p: of(p) for p in ('fastai','torch','torchvision')}
+    return {'fastresize': ours, **theirs, 'python': platform.python_version(), 'commit': commit(), **others}
 
 def head(device, arguments, **others):
     "What every result begins with; `others` go to `versions`"

@@ -51,7 +51,9 @@ def measure(rounds):
     mid = {what: median(v) for what,v in ms.items()}
     return [dict(what=what, ms=mid[what], base=base, ratio=mid[what]/mid[base] if base else None) for what,_,base in ways]
 
-def ways_table(rows): return table([{'what': r['what'], 'ms': f'{r["ms"]:.2f}', 'ratio': f'{r["ratio"]:.3f}' if r['base'] else '', 'to': r['base'] or ''} for r in rows])
+def ways_table(rows):
+    def row(r): return {'what': r['what'], 'ms': f'{r["ms"]:.2f}', 'ratio': f'{r["ratio"]:.3f}' if r['base'] else '', 'to': r['base'] or ''}
+    return table([row(r) for r in rows])
 
 @call_parse
 def main(
@@ -64,4 +66,5 @@ def main(
         out_folder(out)
     rows = measure(rounds)
     files = report(stem(out, 'resize cpu'), dict(head(device_name(), dict(rounds=rounds)), rows=rows))
-    print(f'{ways_table(rows)}\n\n{tuple(x.shape)} {x.dtype} to {size}, median of {rounds}, {torch.get_num_threads()} threads, torch {torch.__version__}\nwrote {files[0]}')
+    print(f'{ways_table(rows)}\n\n{tuple(x.shape)} {x.dtype} to {size}, median of {rounds}, {torch.get_num_threads()} threads, '
+          f'torch {torch.__version__}\nwrote {files[0]}')

@@ -81,8 +81,9 @@ def get_dls(
     workers:int=None, # Loader processes; by default fastai's choice
 ):
     "The usual fastai pipeline: resize each picture, augment and normalize each batch"
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter(valid_name='val'),
-                      item_tfms=Resize(size), batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                      splitter=GrandparentSplitter(valid_name='val'), item_tfms=Resize(size),
+                      batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
     return block.dataloaders(path, bs=bs, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 # %% ../nbs/14_bench.ipynb #bc25103f

@@ -42,7 +42,8 @@ def _set_mode(model, train):
 
 def _stateless(f, depth=3):
     "Whether the function `f` can be called without a trace, as far as it shows: it keeps nothing, and writes nowhere"
-    if isinstance(f, (types.BuiltinFunctionType,type,nn.Module,str,int,float,type(None))): return not isinstance(f, nn.Module) or not [*f.buffers()]
+    if isinstance(f, nn.Module): return not [*f.buffers()]
+    if isinstance(f, (types.BuiltinFunctionType,type,str,int,float,type(None))): return True
     if isinstance(f, partial): return all(_stateless(o, depth) for o in (f.func, *f.args, *f.keywords.values()))
     if not isinstance(f, types.FunctionType) or not depth: return False
     if f.__module__.startswith(('torch.','fastai.')): return True
@@ -50,7 +51,7 @@ def _stateless(f, depth=3):
     return not writes and all(_stateless(c.cell_contents, depth-1) for c in f.__closure__ or ())
 
 def copied(learn) -> tuple: # Model, and loss function or None
-    "Copies of the learner's model and loss, ready to be trained; no loss where it cannot be called without a trace. Raises what copying raises"
+    "Copies of the learner's model and loss, ready to be trained; no loss if calling it leaves a trace. Raises what copying raises"
     model = deepcopy(bare(learn.model), {id(learn): learn})
     _forget_watchers(model)
     _set_mode(model, True)

@@ -76,8 +76,9 @@ class Rehearsal:
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
 
     def _try_sizes(self):
-        sizes,a = self._sizes(),self.args
-        try: return next(filter(None, (try_sizes(self.learn, self.learn.xb, self.learn.yb, sizes, self.plan.follows, a.pictures, n) for n in self._counts())), None)
+        learn,sizes,names = self.learn,self._sizes(),self.args.pictures
+        def why(n): return try_sizes(learn, learn.xb, learn.yb, sizes, self.plan.follows, names, n)
+        try: return next(filter(None, map(why, self._counts())), None)
         except SizeError: raise
         except Exception as e: return f'the first batch cannot be made at every size ({first_line(e)})'
 

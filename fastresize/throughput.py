@@ -112,7 +112,9 @@ def _label(size): return '?' if size is None else size[0] if size[0]==size[1] el
 
 @patch
 def to_df(self:ThroughputMonitor) -> pd.DataFrame: # One row a size, in order of appearance
-    "`size` in pixels, `batches`, `images_per_s`, `wait_pct` (of the time), `wait_ms` and `step_ms` a batch, `peak_mib` of CUDA memory; NaN where nothing was measured"
+    """`size` in pixels, `batches`, `images_per_s`, `wait_pct` (of the time), `wait_ms` and `step_ms` a batch, `peak_mib` of CUDA memory
+
+    NaN where nothing was measured."""
     self._settle()
     rows = []
     for size,flat in self._rows.items():

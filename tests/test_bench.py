@@ -14,7 +14,8 @@ def bench(*args, cwd):
 def run(tmp_path_factory):
     d = tmp_path_factory.mktemp('bench')
     demo_data(d/'pics', n_train=16, n_valid=4, size=48)
-    return d,bench('--data', 'pics', '--size', '32', '--epochs', '2', '--bs', '16', '--workers', '0', '--increase-by', '8', '--out', 'here', cwd=d)
+    args = '--data pics --size 32 --epochs 2 --bs 16 --workers 0 --increase-by 8 --out here'
+    return d,bench(*args.split(), cwd=d)
 
 def test_table_json_and_plot(run):
     d,r = run

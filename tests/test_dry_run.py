@@ -9,33 +9,15 @@ def dry_run(learn, b, bs):
     b = fill(b, bs)
     step(learn, b[:1], b[1:])
 
-def state(learn):
-    "Every bit that could have changed"
-    m,opt = learn.model,learn.opt
-    return dict(params=[p.detach().clone() for p in m.parameters()], buffers=[b.clone() for b in m.buffers()],
-                grads=[None if p.grad is None else p.grad.clone() for p in m.parameters()],
-                flags=[x.training for x in m.modules()],
-                opt=[{k: v.clone() if isinstance(v, Tensor) else v for k,v in opt.state[p].items()} for p in m.parameters()],
-                hypers=[dict(h) for h in opt.hypers],
-                rng=(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()), dls=[dl.rng.getstate() for dl in learn.dls.loaders])
-
-def same(a, b):
-    if isinstance(a, dict): return a.keys()==b.keys() and all(same(a[k],b[k]) for k in a)
-    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, Tensor) else a==b
-
-def trained(dls=None, **kwargs):
-    learn = learner(dls or make_dls(*aug_transforms()), **kwargs)
-    learn.fit(1)
-    return learn
-
 def test_state_notices_each_kind_of_change():
     "The comparison itself can fail"
     learn = trained()
     before = state(learn)
     assert same(before, state(learn))
-    for change in (lambda: learn.model[1].running_mean.add_(1e-7), lambda: learn.model[0].weight.data.add_(1e-6), lambda: learn.model[0].weight.grad.add_(1),
-                   lambda: learn.opt.state[learn.model[0].weight]['grad_avg'].add_(1), random.random, np.random.rand, lambda: torch.rand(1), learn.dls.train.randomize, learn.model.train):
+    model,opt,weight = learn.model,learn.opt,learn.model[0].weight
+    for change in (lambda: model[1].running_mean.add_(1e-7), lambda: weight.data.add_(1e-6), lambda: weight.grad.add_(1),
+                   lambda: opt.state[weight]['grad_avg'].add_(1), random.random, np.random.rand, lambda: torch.rand(1),
+                   learn.dls.train.randomize, model.train):
         before = state(learn)
         change()
         assert not same(before, state(learn)), change
@@ -63,7 +45,9 @@ def test_silent_from_inside_a_fit_with_a_loaded_optimizer(tmp_path):
     new.fit(1)
     assert new.after.same
 
-@pytest.mark.parametrize('opt_func,n', [(Adam,2), (partial(SGD, mom=0.9),1), (ranger,3), (partial(OptimWrapper, opt=torch.optim.AdamW),2), (partial(OptimWrapper, opt=torch.optim.SGD),0)])
+@pytest.mark.parametrize('opt_func,n', [
+    (Adam,2), (partial(SGD, mom=0.9),1), (ranger,3),
+    (partial(OptimWrapper, opt=torch.optim.AdamW),2), (partial(OptimWrapper, opt=torch.optim.SGD),0)])
 def test_room_for_averages(opt_func, n):
     "As many averages as a first step leaves, less the one that the copy of the model makes room for; none, once they are there"
     learn = learner(make_dls(*aug_transforms()), opt_func=opt_func)
@@ -88,7 +72,8 @@ def test_masks_and_points():
         dry_run(learn, some_items(learn.dls.train), 8)
         assert same(before, state(learn))
 
-@pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory. Tried'), RuntimeError('MPS backend out of memory (MPS allocated)')])
+@pytest.mark.parametrize('error', [
+    torch.OutOfMemoryError('CUDA out of memory. Tried'), RuntimeError('MPS backend out of memory (MPS allocated)')])
 def test_out_of_memory_is_said_in_words(error):
     class Big(nn.Module):
         def __init__(self): super().__init__(); self.m = small_model()
@@ -96,7 +81,8 @@ def test_out_of_memory_is_said_in_words(error):
             if len(x)>2: raise error
             return self.m(x)
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Big())
-    with pytest.raises(torch.OutOfMemoryError, match='a batch of 8 images of .*64, 64.* does not fit into memory .*use a smaller batch size'): learn.fit(1)
+    words = 'a batch of 8 images of .*64, 64.* does not fit into memory .*use a smaller batch size'
+    with pytest.raises(torch.OutOfMemoryError, match=words): learn.fit(1)
 
 def test_the_model_sees_one_full_size_batch():
     shapes = []

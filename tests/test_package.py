@@ -6,8 +6,8 @@ import pytest
 
 root = Path(__file__).parent.parent
 
-def python(code, **env):
-    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, env={**os.environ, **env}, cwd='/')
+def run(*args, **kwargs): return subprocess.run([sys.executable, *args], capture_output=True, text=True, **kwargs)
+def python(code, **env): return run('-W', 'ignore', '-c', code, env={**os.environ, **env}, cwd='/')
 
 def test_importing_the_package_does_not_import_fastai():
     r = python("import sys, fastresize; assert not {'torch','fastai'} & set(sys.modules)\n"
@@ -32,21 +32,23 @@ def test_signature_of_the_callback():
     import inspect
     from fastresize import IncreaseMode, ProgressiveResize
     given = list(inspect.signature(ProgressiveResize).parameters.values())
-    assert [(p.name,p.default) for p in given][:14] == [('initial_size',0.5),('start',0.5),('finish',0.75),('increase_by',4),('increase_mode',IncreaseMode.Batch),
-        ('resize_mode','bilinear'),('resize_valid',True),('final_size',None),('add_resize',False),('resize_targ',False),('preallocate_bs',None),
-        ('preallocate',True),('empty_cache',False),('verbose',True)]
+    assert [(p.name,p.default) for p in given][:14] == [
+        ('initial_size',0.5), ('start',0.5), ('finish',0.75), ('increase_by',4), ('increase_mode',IncreaseMode.Batch),
+        ('resize_mode','bilinear'), ('resize_valid',True), ('final_size',None), ('add_resize',False), ('resize_targ',False),
+        ('preallocate_bs',None), ('preallocate',True), ('empty_cache',False), ('verbose',True)]
 
 def test_wheel_and_sdist_install_and_import(tmp_path):
     "Built apart from the checkout; each installs into an empty folder and imports from there"
     import shutil
     shutil.copytree(root, tmp_path/'src', ignore=shutil.ignore_patterns('.venv','.git','build','*.egg-info','demo','results'))
-    r = subprocess.run([sys.executable, '-m', 'build', '--outdir', str(tmp_path/'dist'), str(tmp_path/'src')], capture_output=True, text=True)
+    r = run('-m', 'build', '--outdir', str(tmp_path/'dist'), str(tmp_path/'src'))
     assert r.returncode==0, r.stderr[-2000:]
     files = sorted(p.name for p in (tmp_path/'dist').iterdir())
     assert [f.endswith(e) for f,e in zip(files, ('.whl','.tar.gz'))] == [True,True]
+    code = 'import fastresize.all, fastresize.bench, fastresize; print(fastresize.__file__, fastresize.ProgressiveResize().increase_by)'
     for f in files:
         to = tmp_path/f'site-{f[-3:]}'
-        r = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(to), str(tmp_path/'dist'/f)], capture_output=True, text=True)
+        r = run('-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(to), str(tmp_path/'dist'/f))
         assert r.returncode==0, r.stderr[-2000:]
-        r = python("import fastresize.all, fastresize.bench, fastresize; print(fastresize.__file__, fastresize.ProgressiveResize().increase_by)", PYTHONPATH=str(to))
+        r = python(code, PYTHONPATH=str(to))
         assert r.stdout.split() == [str(to/'fastresize/__init__.py'), '4'], r.stderr

@@ -4,7 +4,6 @@ import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
-from test_dry_run import same, state, trained
 from fastresize.preview import Preview, _pace
 
 def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)
@@ -45,8 +44,9 @@ pipelines = {
     'lowpass':       lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, method='lowpass')),
     'plain torch':   lambda: learner(torch_dls(), ProgressiveResize(increase_by=8)),
     'workers':       lambda: learner(make_dls(*aug_transforms(), workers=2), ProgressiveResize(increase_by=8)),
-    'mixup':         lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), MixUp(), loss_func=CrossEntropyLossFlat()),
-    'masks':         lambda: learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1)),
+    'mixup':         lambda: learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), MixUp(),
+                                     loss_func=CrossEntropyLossFlat()),
+    'masks':         lambda: mask_learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8)),
     'rectangle':     lambda: learner(make_dls(*aug_transforms(), size=(48,64)), ProgressiveResize(increase_by=8)),
 }
 
@@ -145,7 +145,8 @@ def test_a_built_optimizer_keeps_its_averages():
 
 def test_callbacks_of_functions_and_of_predictions_stay_out():
     calls = []
-    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), FetchPredsCallback(), before_batch_cb(lambda cb: calls.append(cb)))
+    cbs = ProgressiveResize(increase_by=8),FetchPredsCallback(),before_batch_cb(lambda cb: calls.append(cb))
+    learn = learner(make_dls(*aug_transforms()), *cbs)
     preview(learn)
     assert calls==[]
 
@@ -165,7 +166,8 @@ def test_mistakes():
         with pytest.raises(ValueError, match='`n_epoch`=.*expected an int above 0'): learn.preview_resize(k)
     with pytest.raises(ValueError, match='gives no batches'): preview(learner(make_dls(*aug_transforms(), bs=100)))
     with pytest.raises(ValueError, match='expected one over a dataset with a length'): preview(learner(endless()))
-    with pytest.raises(ValueError, match='expected a loader over a dataset with a length'): show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
+    with pytest.raises(ValueError, match='expected a loader over a dataset with a length'):
+        show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
     with pytest.raises(ValueError, match='`n_batch`=0: expected an int above 0'): learn.preview_resize(4, n_batch=0)
     with pytest.raises(ValueError, match='`start`=0.9: expected less than'): learn.preview_resize(4, start=0.9, finish=0.5)
     fixed = learner(make_dls(*aug_transforms()), model=nn.Sequential(nn.Conv2d(3,4,3,4), Flatten(), nn.Linear(4*16*16,2)))

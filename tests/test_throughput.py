@@ -5,7 +5,6 @@ import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
-from test_faults import faults, run_with_fault
 from fastresize import throughput
 
 columns = ['size','batches','images_per_s','wait_pct','wait_ms','step_ms','peak_mib']
@@ -63,7 +62,8 @@ def test_times_are_those_of_the_clock(monkeypatch):
         order = 200
         def encodes(self, x:TensorImage): now[0] += 1; return x
     dls.train.after_batch.add(Tock())
-    learn = learner(dls, ProgressiveResize(increase_by=16, preallocate=False, verbose=False), ThroughputMonitor(verbose=False), model=Tick(), loss_func=CrossEntropyLossFlat())
+    cbs = ProgressiveResize(increase_by=16, preallocate=False, verbose=False),ThroughputMonitor(verbose=False)
+    learn = learner(dls, *cbs, model=Tick(), loss_func=CrossEntropyLossFlat())
     class Forget(Callback):
         "The sizes that the model was tried on before training are new to it again"
         order = 50
@@ -106,8 +106,9 @@ def test_training_is_the_same_with_it(steered):
     for p,q in zip(a.model.parameters(), b.model.parameters()): assert torch.equal(p, q)
 
 # Batches that came to their end: 8 an epoch, and of epoch 1 those before the fault, which is in the second batch where it is in one
-finished = {'cancel fit': 9, 'cancel train': 25, 'cancel epoch': 25, 'cancel batch': 32, 'cancel valid': 32, 'callback in training': 9, 'callback in validation': 16,
-            'callback after train': 16, 'callback after epoch': 16, 'callback before train': 8, 'ctrl-c in training': 9, 'ctrl-c in validation': 16, 'out of memory': 8}
+finished = {'cancel fit': 9, 'cancel train': 25, 'cancel epoch': 25, 'cancel batch': 32, 'cancel valid': 32,
+            'callback in training': 9, 'callback in validation': 16, 'callback after train': 16, 'callback after epoch': 16,
+            'callback before train': 8, 'ctrl-c in training': 9, 'ctrl-c in validation': 16, 'out of memory': 8}
 
 @pytest.mark.parametrize('beside', [True,False])
 @pytest.mark.parametrize('name', faults)
@@ -128,7 +129,8 @@ def test_loader_is_back_after_each_loop():
         order = 90
         def after_train(self): assert self.learn.dl is self.dls.train
         def before_validate(self): assert self.learn.dl is self.dls.valid
-    learn = learner(torch_dls(), ProgressiveResize(increase_by=8, resize_valid=False, verbose=False), ThroughputMonitor(verbose=False), Check())
+    cbs = ProgressiveResize(increase_by=8, resize_valid=False, verbose=False),ThroughputMonitor(verbose=False),Check()
+    learn = learner(torch_dls(), *cbs)
     with learn.removed_cbs(learn.progressive_resize): learn.fit(1)
     learn.remove_cb(learn.check)
     learn.add_cb(type('Check', (Callback,), dict(order=90, after_train=Check.after_train))())
@@ -225,11 +227,13 @@ def test_copies_and_views():
         again = learner(torch_dls(), c)
         again.fit(1)
         assert list(c.to_df()['size'])==[64]
-    md = m._repr_markdown_().splitlines()
-    assert md[0].startswith('| size (px) | batches | images/s | waiting for data (%)') and md[2].startswith('| 16×24 | 8 |') and 'memory' not in md[0]
+    head,_,row,*_ = m._repr_markdown_().splitlines()
+    assert head.startswith('| size (px) | batches | images/s | waiting for data (%)') and 'memory' not in head
+    assert row.startswith('| 16×24 | 8 |')
     assert 'images/s' in str(m) and '16×24' in str(m)
     axs = m.plot()
-    assert [a.get_ylabel() for a in axs] == ['images/s','time (ms/batch)'] and [t.get_text() for t in axs[0].get_xticklabels()] == ['16×24']
+    assert [a.get_ylabel() for a in axs] == ['images/s','time (ms/batch)']
+    assert [t.get_text() for t in axs[0].get_xticklabels()] == ['16×24']
     assert m.plot(axs) is axs
 
 class Event:

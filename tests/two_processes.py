@@ -1,4 +1,4 @@
-"Run by `test_distributed.py`, once per rank: a fit under fastai's `distrib_ctx`, on the CPU over gloo"
+"Run by `test_progressive_distributed.py`, once per rank: a fit under fastai's `distrib_ctx`, on the CPU over gloo"
 import json, os, sys
 from util import *
 import torch.distributed as dist
@@ -18,7 +18,8 @@ def counted(f, name):
         calls.append(name)
         return f(*args, **kwargs)
     return _f
-for name in ('all_reduce','broadcast','all_gather','all_gather_into_tensor','barrier','reduce','scatter','gather'): setattr(dist, name, counted(getattr(dist, name), name))
+for name in ('all_reduce','broadcast','all_gather','all_gather_into_tensor','barrier','reduce','scatter','gather'):
+    setattr(dist, name, counted(getattr(dist, name), name))
 
 class DryCalls(Callback):
     "Collective calls of `ProgressiveResize.before_fit`, and those that DDP's reducer makes"
@@ -48,7 +49,8 @@ learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), H
 with learn.distrib_ctx(sync_bn=False):
     learn.fit(4)
 rank = int(os.environ['RANK'])
-out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=[p.flatten().tolist() for p in learn.model.parameters()])
+weights = [p.flatten().tolist() for p in learn.model.parameters()]
+out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=weights)
 with open(f'rank{rank}.json', 'w') as f: json.dump(out, f)
 
 # gloo's threads can outlive the interpreter and abort it; the result is written, so end without its teardown

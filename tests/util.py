@@ -1,7 +1,7 @@
-"What the tests share: drawn pictures, small models, and a callback that writes down every batch"
-import math
+"What the tests share: drawn pictures, small models, a callback that writes down every batch, the state of a learner, and ways to fail"
+import math, random
 import numpy as np
-import torch
+import pytest, torch
 from fastai.vision.all import *
 
 from fastresize.all import *
@@ -35,9 +35,13 @@ def torch_dls(n=80, size=(64,64), bs=8, **kwargs):
     "The same in plain PyTorch"
     x,y = torch.rand(n,3,*size),torch.arange(n)%2
     train,valid = (torch.utils.data.TensorDataset(x[s],y[s]) for s in (slice(0,n*4//5),slice(n*4//5,n)))
-    return DataLoaders(torch.utils.data.DataLoader(train, batch_size=bs, shuffle=True, **kwargs), torch.utils.data.DataLoader(valid, batch_size=bs, **kwargs))
+    load = partial(torch.utils.data.DataLoader, batch_size=bs, **kwargs)
+    return DataLoaders(load(train, shuffle=True), load(valid))
 
-def small_model(n_out=2): return nn.Sequential(nn.Conv2d(3,8,3,2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,n_out))
+def small_model(n_out=2):
+    body = nn.Conv2d(3,8,3,2),nn.BatchNorm2d(8),nn.ReLU(),nn.Dropout(0.1)
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,n_out))
+
 def mask_model(): return nn.Sequential(nn.Conv2d(3,8,3,padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8,4,1))
 
 class Seen(Callback):
@@ -59,8 +63,71 @@ def learner(dls, *cbs, model=None, **kwargs):
     learn.logger = noop
     return learn
 
+def mask_learner(dls, *cbs): return learner(dls, *cbs, model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1))
+
+def trained(dls=None, **kwargs):
+    learn = learner(dls or make_dls(*aug_transforms()), **kwargs)
+    learn.fit(1)
+    return learn
+
 def due(n_batch, final=64, initial=32, by=8, start=0.5, finish=0.75):
     "By hand: the size of each of `n_batch` batches in Batch mode"
     n = math.ceil((final-initial)/by)
     at = [math.ceil((start + (finish-start)*k/(n-1))*n_batch - 1e-6) if n>1 else math.ceil(finish*n_batch - 1e-6) for k in range(n)]
     return [(min(final, initial + by*sum(i>=a for a in at)),)*2 for i in range(n_batch)]
+
+# ---- what a training changes
+
+def state(learn):
+    "Every bit that could have changed"
+    m,opt = learn.model,learn.opt
+    return dict(params=[p.detach().clone() for p in m.parameters()], buffers=[b.clone() for b in m.buffers()],
+                grads=[None if p.grad is None else p.grad.clone() for p in m.parameters()],
+                flags=[x.training for x in m.modules()],
+                opt=[{k: v.clone() if isinstance(v, Tensor) else v for k,v in opt.state[p].items()} for p in m.parameters()],
+                hypers=[dict(h) for h in opt.hypers],
+                rng=(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()),
+                dls=[dl.rng.getstate() for dl in learn.dls.loaders])
+
+def same(a, b):
+    if isinstance(a, dict): return a.keys()==b.keys() and all(same(a[k],b[k]) for k in a)
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, Tensor) else a==b
+
+# ---- what ends a training early
+
+class Boom(Exception): pass
+
+class Fault(Callback):
+    "Raises `exc` at an event, in epoch 1"
+    order = 80
+    def __init__(self, event, exc, training=None): self.on,self.exc,self.phase = event,exc,training
+    def __call__(self, name):
+        if name!=self.on or self.epoch!=1 or self.phase not in (None,self.learn.training): return
+        if name not in ('before_batch','after_batch') or self.iter==1: raise self.exc
+
+faults = { # event, exception, and whether in training, in validation or in either
+    'cancel fit':             ('before_batch', CancelFitException(), True),
+    'cancel train':           ('before_batch', CancelTrainException(), True),
+    'cancel epoch':           ('after_batch', CancelEpochException(), True),
+    'cancel batch':           ('before_batch', CancelBatchException(), True),
+    'cancel valid':           ('before_batch', CancelValidException(), False),
+    'callback in training':   ('after_batch', Boom('b'), True),
+    'callback in validation': ('before_batch', Boom('b'), False),
+    'callback after train':   ('after_train', Boom('b'), None),
+    'callback after epoch':   ('after_epoch', Boom('b'), None),
+    'callback before train':  ('before_train', Boom('b'), None),
+    'ctrl-c in training':     ('after_batch', KeyboardInterrupt(), True),
+    'ctrl-c in validation':   ('before_batch', KeyboardInterrupt(), False),
+    'out of memory':          ('after_pred', torch.OutOfMemoryError('CUDA out of memory.'), True),
+}
+
+def run_with_fault(name, *cbs):
+    dls = make_dls(*aug_transforms(), item_tfms=Resize(64))
+    event,exc,phase = faults[name]
+    learn = learner(dls, *cbs, Fault(event, exc, phase), loss_func=CrossEntropyLossFlat())
+    plain = isinstance(exc, (Boom,KeyboardInterrupt,torch.OutOfMemoryError))
+    if plain:
+        with pytest.raises(type(exc)): learn.fit(4)
+    else: learn.fit(4)
+    return learn,dls

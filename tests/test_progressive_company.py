@@ -100,7 +100,8 @@ def test_schedulers(fit):
     assert learn.recorder.lrs == alone.recorder.lrs
 
 def test_unet():
-    learn = unet_learner(seg_dls(*aug_transforms(), n=20, bs=4), resnet18, pretrained=False, n_out=4, cbs=[pr(),Seen()], loss_func=CrossEntropyLossFlat(axis=1))
+    dls = seg_dls(*aug_transforms(), n=20, bs=4)
+    learn = unet_learner(dls, resnet18, pretrained=False, n_out=4, cbs=[pr(),Seen()], loss_func=CrossEntropyLossFlat(axis=1))
     learn.remove_cb(ProgressCallback)
     with learn.no_logging(): learn.fit(4)
     assert learn.seen.train == due(16)
@@ -188,7 +189,8 @@ def test_torch_compile_with_few_sizes_is_silent():
     from torch._dynamo.testing import CompileCounter
     dynamo.reset()
     counter = CompileCounter()
-    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=11), model=torch.compile(small_model(), backend=counter, dynamic=False))
+    model = torch.compile(small_model(), backend=counter, dynamic=False)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=11), model=model)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         learn.fit(4)

@@ -13,7 +13,7 @@ def test_methods_add_a_resize_and_say_so(method, make, capsys):
     assert (said in capsys.readouterr().out) == hasattr(dls.train, 'after_batch')
 
 def test_crop_takes_masks_along():
-    learn = learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8, method='crop', resize_targ=True), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1))
+    learn = mask_learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8, method='crop', resize_targ=True))
     learn.fit(4)
     assert learn.seen.train == due(32)
     assert learn.seen.targs[:8] == [(32,32)]*8
@@ -49,8 +49,11 @@ def test_schedule_of_another_final_size_wins_during_the_fit():
     assert learn.seen.train == [(24,24)]*8 + [(48,48)]*8
     assert tuple(learn.dls.one_batch()[0].shape[-2:]) == (64,64)
 
-@pytest.mark.parametrize('kwargs,words', [(dict(initial_scale=2.), '`initial_scale`=2.0'), (dict(delay_fraction=.9), '`delay_fraction`=0.9: expected at most 1 - `finetune_fraction`=0.2'),
-                                          (dict(size_increment=0), '`size_increment`=0'), (dict(final_size=-1), '`final_size`=-1')])
+@pytest.mark.parametrize('kwargs,words', [
+    (dict(initial_scale=2.),  '`initial_scale`=2.0'),
+    (dict(delay_fraction=.9), '`delay_fraction`=0.9: expected at most 1 - `finetune_fraction`=0.2'),
+    (dict(size_increment=0),  '`size_increment`=0'),
+    (dict(final_size=-1),     '`final_size`=-1')])
 def test_wrong_fractions(kwargs, words):
     with pytest.raises(ValueError) as e: SizeSchedule.from_fractions(**kwargs)
     assert words in str(e.value)
@@ -58,7 +61,8 @@ def test_wrong_fractions(kwargs, words):
 def test_torchvision_v2_transforms():
     from torchvision.transforms import v2
     class Pics(torch.utils.data.Dataset):
-        tfm = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(), v2.Resize((64,64)), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5]*3, [0.25]*3)])
+        tfm = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(), v2.Resize((64,64)),
+                          v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5]*3, [0.25]*3)])
         def __len__(self): return 64
         def __getitem__(self, i): return self.tfm(picture(i, (80,80))),i%2
     dls = DataLoaders(*(torch.utils.data.DataLoader(Pics(), batch_size=8) for _ in range(2)))

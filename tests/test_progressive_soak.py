@@ -2,7 +2,11 @@
 import gc, os
 from util import *
 
-def resident(): return int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**20 if os.path.exists('/proc/self/statm') else 0
+def resident():
+    "MiB that this process has in memory; 0 where there is no `/proc`"
+    if not os.path.exists('/proc/self/statm'): return 0
+    pages = int(open('/proc/self/statm').read().split()[1])
+    return pages*os.sysconf('SC_PAGE_SIZE')/2**20
 
 def test_nothing_piles_up():
     dls = make_dls(*aug_transforms(), n=20, size=(32,32))

@@ -42,14 +42,14 @@ def test_the_fit_after_lr_find_is_progressive(learn):
 @pytest.mark.parametrize('call', ['validate','get_preds','predict'])
 def test_a_callback_that_evaluates_during_training(learn, event, call):
     "It gets full size, and the training goes on as planned"
-    got = []
+    got,kept = [],('dl','xb','yb','pred','loss','iter','n_iter','training','train_iter','pct_train','epoch')
     class Evaluate(Callback):
         order,busy = 90,False
         def __call__(self, name):
             if name!=event or self.busy or not (self.training or event!='after_batch'): return
             if event=='after_batch' and self.train_iter%5: return
             self.busy = True
-            old = {k: getattr(self.learn, k, None) for k in ('dl','xb','yb','pred','loss','iter','n_iter','training','train_iter','pct_train','epoch')}
+            old = {k: getattr(self.learn, k, None) for k in kept}
             mark = len(self.seen.valid)
             try: calls[call](self.learn)
             finally:
@@ -67,7 +67,8 @@ def test_a_callback_that_evaluates_during_training(learn, event, call):
 
 def test_printed_once_on_rank_0_also_under_no_logging(learn, capsys, monkeypatch):
     with learn.no_logging(): learn.fit(4)
-    sentence = 'Progressively increase the initial image size of [32, 32] by 8 pixels every 0.3333 epochs for 4 resizes. Starting at epoch 2 and finishing at epoch 3 for a final training size of [64, 64].'
+    sentence = ('Progressively increase the initial image size of [32, 32] by 8 pixels every 0.3333 epochs for 4 resizes. '
+                'Starting at epoch 2 and finishing at epoch 3 for a final training size of [64, 64].')
     assert capsys.readouterr().out.strip() == sentence
     learn.progressive_resize.verbose = False
     learn.fit(1)

@@ -16,7 +16,9 @@ pipelines = {
     'workers':           lambda: make_dls(*aug_transforms(), workers=2),
 }
 
-def sizes_of(dls): return [(type(f).__name__, f.size, f.mode) for f in getattr(getattr(dls.train, 'after_batch', None), 'fs', ()) if hasattr(f, 'size')]
+def sizes_of(dls):
+    fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', ())
+    return [(type(f).__name__, f.size, f.mode) for f in fs if hasattr(f, 'size')]
 
 @pytest.mark.parametrize('name', pipelines)
 @pytest.mark.parametrize('resize_valid', [True,False])
@@ -54,13 +56,13 @@ def test_size_follows_pct_train_exactly():
 
 @pytest.mark.parametrize('size', [64, None])
 def test_masks_follow(size):
-    learn = learner(seg_dls(*aug_transforms(size=size)), ProgressiveResize(increase_by=8), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1))
+    learn = mask_learner(seg_dls(*aug_transforms(size=size)), ProgressiveResize(increase_by=8))
     learn.fit(4)
     assert learn.seen.train == due(32)
     assert learn.seen.targs == [s for e in range(4) for s in learn.seen.train[8*e:8*e+8] + learn.seen.valid[2*e:2*e+2]]
 
 def test_masks_follow_on_the_fallback():
-    learn = learner(seg_dls(), ProgressiveResize(increase_by=8, resize_targ=True), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1))
+    learn = mask_learner(seg_dls(), ProgressiveResize(increase_by=8, resize_targ=True))
     learn.fit(4)
     assert learn.seen.train == due(32)
     assert learn.seen.targs[:8] == [(32,32)]*8
@@ -72,8 +74,9 @@ def test_points_follow():
 
 def test_a_crop_that_loses_points_is_said_and_fails_as_it_does_without():
     def fit(*cbs): learner(point_dls(*aug_transforms(size=64, min_scale=0.5)), *cbs, model=small_model(6), loss_func=MSELossFlat()).fit(1)
-    with pytest.raises(RuntimeError, match='must match the size'): fit()
-    with pytest.warns(UserWarning, match='`RandomResizedCropGPU` in `batch_tfms` drops points'), pytest.raises(RuntimeError, match='must match the size'): fit(ProgressiveResize())
+    said,fails = '`RandomResizedCropGPU` in `batch_tfms` drops points','must match the size'
+    with pytest.raises(RuntimeError, match=fails): fit()
+    with pytest.warns(UserWarning, match=said), pytest.raises(RuntimeError, match=fails): fit(ProgressiveResize())
 
 def test_steering_adds_no_interpolation(monkeypatch):
     import fastresize.plan as p
@@ -115,7 +118,8 @@ def test_final_size_wins_and_is_put_back(make):
 
 def test_final_size_larger_than_the_images_warns():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(final_size=96, increase_by=16))
-    with pytest.warns(UserWarning, match=r'`final_size`=\[96, 96\] is larger than the images that the loaders give, \[64, 64\]'): learn.fit(4)
+    words = r'`final_size`=\[96, 96\] is larger than the images that the loaders give, \[64, 64\]'
+    with pytest.warns(UserWarning, match=words): learn.fit(4)
     assert learn.seen.train == due(32, final=96, initial=48, by=16)
 
 def test_rectangles():

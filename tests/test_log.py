@@ -171,7 +171,8 @@ def test_wandb(wandb_run, monkeypatch):
     got = [o for o in offline_log() if 'train_loss' in o]
     assert [o['progressive_resize_size'] for o in got]==[h for h,_ in learn.seen.train]
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="fastai 2.8.12's WandbCallback with fastcore 2.2: TypeError: vars() argument must have __dict__ attribute")
+@pytest.mark.xfail(raises=TypeError, strict=True,
+                   reason="fastai 2.8.12's WandbCallback with fastcore 2.2: TypeError: vars() argument must have __dict__ attribute")
 def test_wandb_whole(wandb_run):
     from fastai.callback import wandb as fw
     learn = watched(make_dls(*aug_transforms()), resize(), fw.WandbCallback(log_preds=False))
@@ -198,12 +199,15 @@ def test_a_frozen_body_is_worth_a_word():
     learn.unfreeze()
     assert 'accuracy' not in advised(learn)
 
-@pytest.mark.parametrize('kwargs', [dict(increase_by=4), dict(schedule=SizeSchedule([(s,s) for s in range(32,65,4)], [0.5+i/32 for i in range(8)]))])
+def compiled(): return torch.compile(small_model(), backend='eager', dynamic=False)
+
+every_4 = SizeSchedule([(s,s) for s in range(32,65,4)], [0.5+i/32 for i in range(8)])
+@pytest.mark.parametrize('kwargs', [dict(increase_by=4), dict(schedule=every_4)])
 @torch._dynamo.config.patch(recompile_limit=64)
 def test_what_compiling_cost(kwargs, monkeypatch):
     monkeypatch.setattr('fastresize.compiled.worth', 0)  # here the rest of the fit is as quick
     torch._dynamo.reset()
-    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs), model=torch.compile(small_model(), backend='eager', dynamic=False))
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs), model=compiled())
     said = re.search(r'Every size compiled anew: (\d+) compilations, ([\d.]+) s; (.*) would need (\d+)', advised(learn)).groups()
     n,_,what,fewer = said
     assert int(n)>=9 and what==('increase_by=16' if 'increase_by' in kwargs else 'a schedule') and int(fewer)==round(int(n)*3/9)
@@ -215,7 +219,7 @@ def test_what_compiling_cost(kwargs, monkeypatch):
 def test_few_sizes_are_compiled_without_a_word(monkeypatch):
     monkeypatch.setattr('fastresize.compiled.worth', 0)
     torch._dynamo.reset()
-    learn = learner(make_dls(*aug_transforms()), resize(increase_by=16, verbose=True), model=torch.compile(small_model(), backend='eager', dynamic=False))
+    learn = learner(make_dls(*aug_transforms()), resize(increase_by=16, verbose=True), model=compiled())
     assert 'compiled anew' not in advised(learn)
 
 def csv_learner(*cbs, **kwargs):
@@ -258,6 +262,7 @@ def test_whoever_reads_the_logger_gets_rows_as_long_as_the_names():
     assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','accuracy','time']
 
 def test_a_learner_without_a_recorder():
-    learn = Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), default_cbs=False, cbs=[TrainEvalCallback,CastToTensor,resize(),Seen()])
+    cbs = [TrainEvalCallback,CastToTensor,resize(),Seen()]
+    learn = Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), default_cbs=False, cbs=cbs)
     learn.fit(4)
     assert learn.seen.train==due(32)

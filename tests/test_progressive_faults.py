@@ -5,22 +5,6 @@ from pathlib import Path
 import pytest
 from util import *
 
-class Boom(Exception): pass
-
-class Fault(Callback):
-    "Raises `exc` at an event, in epoch 1"
-    order = 80
-    def __init__(self, event, exc, training=None): self.on,self.exc,self.phase = event,exc,training
-    def __call__(self, name):
-        if name==self.on and self.epoch==1 and self.phase in (None,self.learn.training) and (name not in ('before_batch','after_batch') or self.iter==1):
-            raise self.exc
-
-faults = {'cancel fit': ('before_batch',CancelFitException(),True), 'cancel train': ('before_batch',CancelTrainException(),True), 'cancel epoch': ('after_batch',CancelEpochException(),True),
-          'cancel batch': ('before_batch',CancelBatchException(),True), 'cancel valid': ('before_batch',CancelValidException(),False),
-          'callback in training': ('after_batch',Boom('b'),True), 'callback in validation': ('before_batch',Boom('b'),False), 'callback after train': ('after_train',Boom('b'),None),
-          'callback after epoch': ('after_epoch',Boom('b'),None), 'callback before train': ('before_train',Boom('b'),None), 'ctrl-c in training': ('after_batch',KeyboardInterrupt(),True),
-          'ctrl-c in validation': ('before_batch',KeyboardInterrupt(),False), 'out of memory': ('after_pred',torch.OutOfMemoryError('CUDA out of memory.'),True)}
-
 def check_untouched(learn, dls):
     "Everything a user could do next runs at full size"
     assert [(f.size,f.mode) for f in dls.train.after_batch.fs if hasattr(f, 'size')] == [(None,'bilinear')]
@@ -34,16 +18,6 @@ def check_untouched(learn, dls):
     seen.clear()
     learn.fit(4)
     assert seen.train == due(32)
-
-def run_with_fault(name, *cbs):
-    dls = make_dls(*aug_transforms(), item_tfms=Resize(64))
-    event,exc,phase = faults[name]
-    learn = learner(dls, *cbs, Fault(event, exc, phase), loss_func=CrossEntropyLossFlat())
-    plain = isinstance(exc, (Boom,KeyboardInterrupt,torch.OutOfMemoryError))
-    if plain:
-        with pytest.raises(type(exc)): learn.fit(4)
-    else: learn.fit(4)
-    return learn,dls
 
 @pytest.mark.parametrize('name', faults)
 def test_any_end(name):
@@ -98,9 +72,10 @@ def test_transforms_are_the_users_between_batches():
 
 def test_export_leaves_the_callback_out(tmp_path):
     "The file loads and predicts where there is no fastresize"
-    learn = Learner(make_dls(*aug_transforms(), item_tfms=Resize(64)), nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2)), loss_func=CrossEntropyLossFlat(),
-                    cbs=[ProgressiveResize(increase_by=8),ThroughputMonitor()], path=tmp_path)
-    learn.dls.train.dataset.tls[0].tfms.fs.clear(); learn.dls.valid.dataset.tls[0].tfms.fs.clear() # the test's own picture function
+    dls,model = make_dls(*aug_transforms(), item_tfms=Resize(64)),nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2))
+    cbs = [ProgressiveResize(increase_by=8),ThroughputMonitor()]
+    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), cbs=cbs, path=tmp_path)
+    for dl in (dls.train,dls.valid): dl.dataset.tls[0].tfms.fs.clear() # the test's own picture function
     learn.export('m.pkl')
     assert isinstance(learn.progressive_resize, ProgressiveResize) and learn.progressive_resize.learn is learn
     code = f"""
@@ -165,7 +140,8 @@ def test_resume_after_sigkill(tmp_path):
                 if not self.training: return
                 with open('sizes','a') as f: f.write(f'{self.epoch} {self.x.shape[-1]}\\n')
                 if start==0 and self.epoch==2 and self.iter==3: os.kill(os.getpid(), signal.SIGKILL)
-        learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), SaveModelCallback(every_epoch=True, with_opt=True), Log(), path='.')
+        cbs = ProgressiveResize(increase_by=8),SaveModelCallback(every_epoch=True, with_opt=True),Log()
+        learn = learner(make_dls(*aug_transforms()), *cbs, path='.')
         if start: learn.load(f'model_{start-1}', with_opt=True)
         learn.fit(4, start_epoch=start)
         """

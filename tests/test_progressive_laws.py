@@ -1,4 +1,4 @@
-"What trains without the callback trains with it, at the size it says: set-ups as tutorials, forums and competitions write them, in real fits"
+"What trains without the callback trains with it, at the size it says: set-ups of tutorials, forums and competitions, in real fits"
 import collections, itertools, warnings
 from dataclasses import dataclass
 import pytest
@@ -34,6 +34,8 @@ class Pictures(TorchDataset):
 
 def loaders(item=lambda i: (halves(i),i%2), n=32, bs=8, cls=TorchLoader, wrap=noop, **kwargs):
     return DataLoaders(*(wrap(cls(Pictures(item, n), batch_size=bs, **kwargs)) for _ in range(2)))
+
+def pooled(*body): return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
 
 # ---- the table: a function a case, which returns the keyword arguments of a learner; and what the model shall get
 
@@ -75,7 +77,9 @@ def a_callback_makes_floats_of_bytes():
     return dict(dls=dls, cbs=Prepares(lambda x, y: ((x[0].float()/255,), y)))
 
 @case()
-def a_callback_greys(): return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(1,3,1), small_model()), cbs=Prepares(lambda x, y: ((x[0].mean(1, keepdim=True),), y)))
+def a_callback_greys():
+    model = nn.Sequential(nn.Conv2d(1,3,1), small_model())
+    return dict(dls=loaders(), model=model, cbs=Prepares(lambda x, y: ((x[0].mean(1, keepdim=True),), y)))
 
 @case()
 def a_callback_makes_one_hot_targets():
@@ -95,7 +99,9 @@ def a_callback_pads_to_a_fixed_size():
 
 class SimCLR(Callback):
     def before_fit(self): self.learn.loss_func = self.lf
-    def before_batch(self): self.learn.xb,self.learn.yb = (torch.cat([self.x, self.x.flip(-1)]),),(torch.arange(2*len(self.x)).roll(len(self.x)),)
+    def before_batch(self):
+        x,n = self.x,len(self.x)
+        self.learn.xb,self.learn.yb = (torch.cat([x, x.flip(-1)]),),(torch.arange(2*n).roll(n),)
     def lf(self, p, y):
         p = F.normalize(p)
         return F.cross_entropy((p@p.T).fill_diagonal_(-9), y)
@@ -119,9 +125,13 @@ class Out: logits:Tensor; hidden:object = None
 class Returns(nn.Module):
     def __init__(self, f): super().__init__(); self.m,self.f = small_model(),f
     def forward(self, x): return self.f(self.m(x), x)
-outputs = dict(a_tuple_with_none=(lambda p, x: (p,None), lambda p: p[0]), a_dict_with_none=(lambda p, x: dict(out=p, aux=None), lambda p: p['out']),
-               a_dataclass=(lambda p, x: Out(p), lambda p: p.logits), a_named_tuple=(lambda p, x: Named(p,p), lambda p: p.logits),
-               plain_ints=(lambda p, x: (p,list(x.shape)), lambda p: p[0]))
+
+outputs = dict( # what the model makes of its prediction, and where the loss finds it
+    a_tuple_with_none=(lambda p, x: (p,None), lambda p: p[0]),
+    a_dict_with_none=(lambda p, x: dict(out=p, aux=None), lambda p: p['out']),
+    a_dataclass=(lambda p, x: Out(p), lambda p: p.logits),
+    a_named_tuple=(lambda p, x: Named(p,p), lambda p: p.logits),
+    plain_ints=(lambda p, x: (p,list(x.shape)), lambda p: p[0]))
 for name,(f,g) in outputs.items():
     def make(f=f, g=g): return dict(dls=loaders(), model=Returns(f), loss_func=lambda p, y: F.cross_entropy(g(p), y))
     make.__name__ = f'an_output_that_is_{name}'
@@ -153,7 +163,7 @@ class Observed(nn.Module):
 def buffers_that_are_resized(): return dict(dls=loaders(), model=Observed())
 
 @case()
-def lazy_batchnorm(): return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(3,8,3,2), nn.LazyBatchNorm2d(), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
+def lazy_batchnorm(): return dict(dls=loaders(), model=pooled(nn.Conv2d(3,8,3,2), nn.LazyBatchNorm2d()))
 
 class Checkpointed(nn.Module):
     def __init__(self): super().__init__(); self.a,self.m = nn.Conv2d(3,3,3),small_model()
@@ -181,7 +191,8 @@ class WrappedDataLoader:
 @case([(2*s,2*s) for s,_ in due(16, initial=32)])
 def pytorchs_wrapped_loader_that_enlarges():
     "128 px, by a function that nobody but the wrapper knows"
-    return dict(dls=loaders(wrap=lambda dl: WrappedDataLoader(dl, lambda x, y: (F.interpolate(x, scale_factor=2), y))), args=dict(increase_by=16))
+    def enlarged(x, y): return F.interpolate(x, scale_factor=2),y
+    return dict(dls=loaders(wrap=lambda dl: WrappedDataLoader(dl, enlarged)), args=dict(increase_by=16))
 
 class Prefetch:
     "As timm's `PrefetchLoader`: the loader inside is called `loader`"
@@ -275,9 +286,12 @@ def pictures_that_are_named():
 def shape_of(i): return ((64,96),(96,64),(48,48))[i%3]
 def shares(shape, n_batch):
     "Of pictures of `shape(i)` among others of 64×96: the same share of their own"
-    return [tuple(round(o*n/f) for o,n,f in zip(shape(i), (h,w), (64,96))) for e in range(4) for i,(h,w) in enumerate(size_schedule((64,96), 4, increase_by=16).sizes_of(e, 4, n_batch))]
+    schedule = size_schedule((64,96), 4, increase_by=16)
+    def share(own, size): return tuple(round(o*n/f) for o,n,f in zip(own, size, (64,96)))
+    return [share(shape(i), size) for e in range(4) for i,size in enumerate(schedule.sizes_of(e, 4, n_batch))]
 @case(shares(shape_of, 32), increase_by=16)
-def pictures_of_any_size_one_a_batch(): return dict(dls=loaders(lambda i: (torch.rand(3,*shape_of(i)),i%2), bs=1), model=nn.Sequential(nn.Conv2d(3,8,3), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
+def pictures_of_any_size_one_a_batch():
+    return dict(dls=loaders(lambda i: (torch.rand(3,*shape_of(i)),i%2), bs=1), model=pooled(nn.Conv2d(3,8,3)))
 
 def turned(i): return (64,96) if i//8%2==0 else (96,64)
 @case(shares(lambda i: turned(8*i), 4), increase_by=16)
@@ -285,7 +299,8 @@ def two_orientations(): return dict(dls=loaders(lambda i: (torch.rand(3,*turned(
 
 @case(shares(lambda i: turned(8*i), 4), increase_by=16)
 def two_orientations_steered():
-    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: picture(i, turned(i)), get_y=lambda i: i%2, splitter=IndexSplitter(range(32,48)), batch_tfms=[*aug_transforms(max_rotate=0)])
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: picture(i, turned(i)), get_y=lambda i: i%2,
+                      splitter=IndexSplitter(range(32,48)), batch_tfms=[*aug_transforms(max_rotate=0)])
     return dict(dls=block.dataloaders(range(48), bs=8, num_workers=0, device='cpu', shuffle=False))
 
 class NewLoader(Callback):
@@ -346,7 +361,8 @@ class Two(nn.Module):
 def small_picture(i): return picture(i, (32,32))
 @case(due(32))
 def two_inputs_of_two_sizes():
-    block = DataBlock((ImageBlock,ImageBlock,CategoryBlock), n_inp=2, getters=[picture,small_picture,lambda i: i%2], splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
+    block = DataBlock((ImageBlock,ImageBlock,CategoryBlock), n_inp=2, getters=[picture,small_picture,lambda i: i%2],
+                      splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
     return dict(dls=block.dataloaders(range(80), bs=8, num_workers=0, device='cpu'), model=Two())
 
 class Upscale(nn.Module):
@@ -354,8 +370,10 @@ class Upscale(nn.Module):
     def forward(self, x): return F.interpolate(self.c(x), scale_factor=2)
 @case([(s//2,s//2) for s,_ in due(32)])
 def super_resolution():
-    block = DataBlock((ImageBlock,ImageBlock), get_x=small_picture, get_y=picture, splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
-    return dict(dls=block.dataloaders(range(80), bs=8, num_workers=0, device='cpu'), model=Upscale(), loss_func=MSELossFlat(), args=dict(increase_by=4))
+    block = DataBlock((ImageBlock,ImageBlock), get_x=small_picture, get_y=picture,
+                      splitter=IndexSplitter(range(64,80)), batch_tfms=aug_transforms())
+    dls = block.dataloaders(range(80), bs=8, num_workers=0, device='cpu')
+    return dict(dls=dls, model=Upscale(), loss_func=MSELossFlat(), args=dict(increase_by=4))
 
 class HalfMask(nn.Module):
     def __init__(self): super().__init__(); self.m = mask_model()
@@ -367,7 +385,8 @@ def mask(i, size=(64,64)):
     return PILMask.create(a)
 @case(due(32))
 def masks_at_half_the_resolution():
-    return dict(dls=make_dls(*aug_transforms(), y=MaskBlock(codes=range(4)), get_y=small_mask), model=HalfMask(), loss_func=CrossEntropyLossFlat(axis=1))
+    dls = make_dls(*aug_transforms(), y=MaskBlock(codes=range(4)), get_y=small_mask)
+    return dict(dls=dls, model=HalfMask(), loss_func=CrossEntropyLossFlat(axis=1))
 
 class Stream(IterableDataset):
     def __iter__(self): return iter([(TensorImage(halves(i)),TensorCategory(i%2)) for i in range(32)])
@@ -444,8 +463,10 @@ def test_trains_with_it(name, recwarn):
     assert [len(o.recorder.losses) for o in (learn,alone)].count(len(alone.recorder.losses))==2, 'as many batches'
     assert kw['sizes'](got) == sizes if 'sizes' in kw else got.sizes==sizes
     if 'sizes' not in kw: assert got.said==got.sizes
-    said = [str(o.message) for o in recwarn if issubclass(o.category, UserWarning)]
-    assert any(re.search(warns, o) for o in said) if warns else not any('fastresize' in str(o.filename) for o in recwarn if issubclass(o.category, UserWarning)), said
+    warned = [o for o in recwarn if issubclass(o.category, UserWarning)]
+    said = [str(o.message) for o in warned]
+    if warns: assert any(re.search(warns, o) for o in said), said
+    else: assert not any('fastresize' in str(o.filename) for o in warned), said
     assert '_do_one_batch' not in learn.__dict__ and learn.dl is None
 
 # ---- nothing is changed: to the bit
@@ -475,6 +496,9 @@ class OwnGenerator(TorchDataset):
     def __init__(self): self.g,self.rng = torch.Generator().manual_seed(3),np.random.default_rng(3)
     def __len__(self): return 32
     def __getitem__(self, i): return halves(i)+torch.rand(1, generator=self.g)+float(self.rng.random()),i%2
+
+def own_generators():
+    return dict(dls=DataLoaders(*(TorchLoader(OwnGenerator(), batch_size=8, shuffle=True) for _ in range(2))))
 
 class Siamese(TorchDataset):
     def __init__(self): self.n_drawn = 0
@@ -536,7 +560,7 @@ exact = dict(a_file_that_is_opened_when_asked=lazy, and_in_worker_processes=lamb
              a_loss_that_is_a_method_and_counts=lambda: dict(dls=loaders(), loss_func=WarmsUp().loss),
              a_model_that_writes_into_itself=lambda: dict(dls=loaders(), model=Codebook()),
              a_loss_with_a_state=lambda: dict(dls=loaders(), loss_func=Centred()),
-             a_dataset_with_a_generator=lambda: dict(dls=DataLoaders(*(TorchLoader(OwnGenerator(), batch_size=8, shuffle=True) for _ in range(2)))),
+             a_dataset_with_a_generator=own_generators,
              pairs_at_random=lambda: dict(dls=from_dsets(), model=Pair()),
              pairs_at_random_and_n_inp=lambda: dict(dls=from_dsets_whose_n_inp_is_drawn()),
              a_sampler_with_a_generator=lambda: dict(dls=loaders(shuffle=True, generator=torch.Generator().manual_seed(5))),
@@ -563,7 +587,8 @@ def test_trying_changes_nothing(name):
     (a,la),(b,lb) = weights(exact[name], pr()),weights(exact[name], pr(preallocate=False, try_sizes=False))
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
-@pytest.mark.parametrize('name', [k for k in exact if k not in ('pairs_at_random_and_n_inp','and_in_worker_processes','a_loss_that_is_a_closure_and_remembers')])
+not_by_a_preview = 'pairs_at_random_and_n_inp','and_in_worker_processes','a_loss_that_is_a_closure_and_remembers'
+@pytest.mark.parametrize('name', [k for k in exact if k not in not_by_a_preview])
 def test_a_preview_changes_nothing(name):
     def pr(): return ProgressiveResize(increase_by=8, verbose=False)
     def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
@@ -634,7 +659,8 @@ def test_export_keeps_its_arguments_and_others_patches(tmp_path):
 
 def test_the_import_adds_no_progress_bar():
     import subprocess, sys
-    code = "from fastai.learner import *; from fastai.basics import defaults; was=[*defaults.callbacks]; import fastresize.all, fastresize; assert len(was)==3 and defaults.callbacks==was"
+    code = ('from fastai.learner import *; from fastai.basics import defaults; was=[*defaults.callbacks]; '
+            'import fastresize.all, fastresize; assert len(was)==3 and defaults.callbacks==was')
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert r.returncode==0, r.stderr[-1500:]
 
@@ -670,20 +696,23 @@ def test_an_error_in_the_first_small_batch_has_words():
         def before_batch(self): self.learn.xb = (self.x.flatten(1),)
     learn = learner(loaders(), ProgressiveResize(increase_by=8, verbose=False), Flatten2(), model=nn.Linear(3*64*64, 2))
     learn.remove_cb(Seen)
-    with pytest.raises(RuntimeError, match=r'(?s)mat1 and mat2.*first batch with images of \[32, 32\].*without `ProgressiveResize`'): learn.fit(4)
+    words = r'(?s)mat1 and mat2.*first batch with images of \[32, 32\].*without `ProgressiveResize`'
+    with pytest.raises(RuntimeError, match=words): learn.fit(4)
 
 def test_image_to_image_without_resize_targ_is_refused_in_words():
-    learn = learner(loaders(lambda i: (halves(i),halves(i))), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,3,1), loss_func=nn.L1Loss())
-    with pytest.raises(ValueError, match='`resize_targ`=False: the targets keep their size.*expected True'): learn.fit(4)
-    learn = learner(loaders(lambda i: (halves(i),halves(i))), ProgressiveResize(increase_by=8, resize_targ=True), model=nn.Conv2d(3,3,1), loss_func=nn.L1Loss())
+    def make(**kwargs):
+        pr = ProgressiveResize(increase_by=8, **kwargs)
+        return learner(loaders(lambda i: (halves(i),halves(i))), pr, model=nn.Conv2d(3,3,1), loss_func=nn.L1Loss())
+    with pytest.raises(ValueError, match='`resize_targ`=False: the targets keep their size.*expected True'): make().fit(4)
+    learn = make(resize_targ=True)
     learn.fit(4)
     assert learn.seen.train==learn.seen.targs[:4]*0+due(16)
 
 def test_a_last_batch_of_one_that_batchnorm_cannot_take_is_found_at_once():
-    model = nn.Sequential(*[l for i in range(5) for l in (nn.Conv2d(3 if i==0 else 8,8,3,2,1), nn.BatchNorm2d(8))], Flatten(), nn.LazyLinear(2))
-    model = nn.Sequential(*model[:-2], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
+    model = pooled(*[l for i in range(5) for l in (nn.Conv2d(8 if i else 3,8,3,2,1), nn.BatchNorm2d(8))])
     learn = learner(loaders(n=33), ProgressiveResize(increase_by=8), model=model)
-    with pytest.raises(ValueError, match=r'the model cannot take images of \[32, 32\].*Expected more than 1 value per channel'): learn.fit(4)
+    words = r'the model cannot take images of \[32, 32\].*Expected more than 1 value per channel'
+    with pytest.raises(ValueError, match=words): learn.fit(4)
     assert learn.seen.steps==0
     learner(loaders(n=33, drop_last=True), ProgressiveResize(increase_by=8), model=model).fit(4)
 
@@ -699,8 +728,10 @@ def test_torchvisions_detection_model_behind_a_callback(train):
     class Detect(Callback):
         def before_batch(self):
             if self.training: self.learn.xb = (*self.xb,*self.yb)
-    learn = Learner(loaders(n=4, bs=2, collate_fn=collate), fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=2, min_size=64, max_size=64),
-                    loss_func=lambda p, y: sum(p.values()) if isinstance(p, dict) else torch.tensor(0.), cbs=[Detect(),Got()] + [ProgressiveResize(increase_by=16, verbose=False)]*train)
+    def total(p, y): return sum(p.values()) if isinstance(p, dict) else torch.tensor(0.)
+    model = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=2, min_size=64, max_size=64)
+    cbs = [Detect(),Got()] + [ProgressiveResize(increase_by=16, verbose=False)]*train
+    learn = Learner(loaders(n=4, bs=2, collate_fn=collate), model, loss_func=total, cbs=cbs)
     with learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         learn.fit(2)

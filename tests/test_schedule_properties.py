@@ -14,8 +14,8 @@ def arguments(draw):
     hw = (final,final) if isinstance(final, int) else final
     start,finish = sorted([draw(fraction), draw(fraction)])
     return dict(final_size=final, n_epoch=draw(st.integers(1,200)), start=start, finish=finish, increase_by=draw(st.integers(1,200)),
-                initial_size=draw(st.one_of(st.floats(0.01,0.99), st.integers(1,min(hw)))), increase_mode=draw(st.sampled_from(['batch','epoch'])),
-                multiple_of=draw(st.sampled_from([1,1,2,16,32])))
+                initial_size=draw(st.one_of(st.floats(0.01,0.99), st.integers(1,min(hw)))),
+                increase_mode=draw(st.sampled_from(['batch','epoch'])), multiple_of=draw(st.sampled_from([1,1,2,16,32])))
 
 @many
 @given(arguments(), st.integers(1,50))
@@ -48,11 +48,14 @@ def test_schedule(args, per_epoch):
         assert s.size_at(i/N) >= size
         if i>0 and pct>(i-1)/N + 2e-9: assert s.size_at((i-1)/N) < size or size==s.size_at((i-1)/N) and s.sizes.count(size)>1
 
-anything = st.one_of(st.none(), st.booleans(), st.integers(-5,700), st.floats(), st.text(max_size=5), st.tuples(st.integers(-1,300), st.integers(-1,300)), st.lists(st.integers(0,9), max_size=3))
+anything = st.one_of(st.none(), st.booleans(), st.integers(-5,700), st.floats(), st.text(max_size=5),
+                     st.tuples(st.integers(-1,300), st.integers(-1,300)), st.lists(st.integers(0,9), max_size=3))
+optional = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
+of_the_callback = 'initial_size','start','finish','increase_by','increase_mode','resize_mode','final_size','preallocate_bs'
 
 @many
 @given(st.fixed_dictionaries(dict(final_size=st.one_of(side, anything), n_epoch=st.one_of(st.integers(1,50), anything)),
-                             optional=dict(initial_size=anything, start=anything, finish=anything, increase_by=anything, increase_mode=anything, multiple_of=anything)))
+                             optional={k: anything for k in optional}))
 def test_anything_gives_a_schedule_or_a_value_error(args):
     try: s = size_schedule(**args)
     except ValueError as e: assert '`' in str(e)
@@ -61,7 +64,7 @@ def test_anything_gives_a_schedule_or_a_value_error(args):
         assert s.describe(args['n_epoch']) and s._repr_markdown_() and 0<s.cost<=1
 
 @settings(max_examples=2000, deadline=None, derandomize=True)
-@given(st.dictionaries(st.sampled_from(['initial_size','start','finish','increase_by','increase_mode','resize_mode','final_size','preallocate_bs']), anything, max_size=4))
+@given(st.dictionaries(st.sampled_from(of_the_callback), anything, max_size=4))
 def test_the_callback_too(kwargs):
     from fastresize import ProgressiveResize
     try: ProgressiveResize(**kwargs)

@@ -44,18 +44,19 @@ def test_at_construction(kwargs, words):
     with pytest.raises(ValueError) as e: ProgressiveResize(**kwargs)
     assert words in str(e.value)
 
-before_the_first_batch = [ # loaders, arguments, words
-    (lambda: make_dls(*aug_transforms()), dict(initial_size=64),                       '`initial_size`=64: expected a fraction between 0 and 1, or pixels below the final size [64, 64]'),
-    (lambda: make_dls(*aug_transforms()), dict(initial_size=(32,96)),                  '`initial_size`=(32, 96): expected'),
-    (lambda: make_dls(*aug_transforms()), dict(start=3, finish=0.5),                   '`start`=3: expected less than `finish`=0.5 (epoch 3 and 2 of 4)'),
-    (lambda: make_dls(*aug_transforms()), dict(resize_mode='area'),                    "`resize_mode`='area': expected one of bilinear, nearest, bicubic (the modes of `grid_sample`), or `add_resize=True`"),
-]
+def steered(): return make_dls(*aug_transforms())
+def steered_masks(): return seg_dls(*aug_transforms())
+def steered_points(): return point_dls(*aug_transforms())
 
-before_the_first_batch += [
-    (lambda: make_dls(*aug_transforms()), dict(initial_size=1),                        'the model cannot take images of [1, 1]'),
-    (lambda: seg_dls(), dict(increase_by=8),                                           '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
-    (lambda: seg_dls(*aug_transforms()), dict(method='crop'),                          '`resize_targ`=False: the targets keep their size'),
-    (lambda: point_dls(*aug_transforms()), dict(method='crop'),                        "`resize_targ`=False: expected True with `method`='crop', so that TensorPoint follows"),
+before_the_first_batch = [ # loaders, arguments, words
+    (steered,        dict(initial_size=64),      '`initial_size`=64: expected a fraction between 0 and 1, or pixels below the final size [64, 64]'),
+    (steered,        dict(initial_size=(32,96)), '`initial_size`=(32, 96): expected'),
+    (steered,        dict(start=3, finish=0.5),  '`start`=3: expected less than `finish`=0.5 (epoch 3 and 2 of 4)'),
+    (steered,        dict(resize_mode='area'),   "`resize_mode`='area': expected one of bilinear, nearest, bicubic (the modes of `grid_sample`), or `add_resize=True`"),
+    (steered,        dict(initial_size=1),       'the model cannot take images of [1, 1]'),
+    (seg_dls,        dict(increase_by=8),        '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
+    (steered_masks,  dict(method='crop'),        '`resize_targ`=False: the targets keep their size'),
+    (steered_points, dict(method='crop'),        "`resize_targ`=False: expected True with `method`='crop', so that TensorPoint follows"),
 ]
 
 class SplitResize(ItemTransform):
@@ -69,8 +70,8 @@ def vector_dls():
 
 @pytest.mark.parametrize('make,kwargs,words', before_the_first_batch, ids=range(len(before_the_first_batch)))
 def test_before_the_first_batch(make, kwargs, words):
-    masks = 'targets keep' in words
-    learn = learner(make(), ProgressiveResize(**kwargs), model=mask_model() if masks else None, loss_func=CrossEntropyLossFlat(axis=1) if masks else nn.CrossEntropyLoss())
+    make_learner = mask_learner if 'targets keep' in words else learner
+    learn = make_learner(make(), ProgressiveResize(**kwargs))
     with pytest.raises(ValueError) as e: learn.fit(4)
     assert words in str(e.value)
     assert learn.seen.steps == 0
@@ -94,11 +95,12 @@ def test_valid_of_another_size_gets_its_share_or_is_left_alone(tfms):
 
 def test_no_image_is_said_and_the_training_goes_on():
     learn = Learner(vector_dls(), nn.Linear(7,2), loss_func=nn.CrossEntropyLoss(), cbs=ProgressiveResize())
-    with pytest.warns(UserWarning, match='no image among the inputs.*(N, C, H, W).*`pictures`'), learn.no_bar(), learn.no_logging(): learn.fit(2)
+    words = 'no image among the inputs.*(N, C, H, W).*`pictures`'
+    with pytest.warns(UserWarning, match=words), learn.no_bar(), learn.no_logging(): learn.fit(2)
     assert len(learn.recorder.losses)==4
 
 def test_targets_may_be_asked_to_follow_where_they_do_anyway():
-    learn = learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8, resize_targ=True), model=mask_model(), loss_func=CrossEntropyLossFlat(axis=1))
+    learn = mask_learner(seg_dls(*aug_transforms()), ProgressiveResize(increase_by=8, resize_targ=True))
     learn.fit(4)
     assert learn.seen.train == due(32) and learn.seen.targs[:8] == [(32,32)]*8
 
@@ -106,15 +108,15 @@ def test_plain_words_for_the_mode():
     for mode in ('batch','epoch'): assert ProgressiveResize(increase_mode=mode).increase_mode == IncreaseMode(mode)
 
 surprises = [ # epochs, arguments, the size of the last batch, words
-    (2, dict(start=3, finish=4, increase_by=8),                        32, '`start`=3 and `finish`=4: in 2 epochs of 8 batches the training stays at the size [32, 32] and never reaches [64, 64]'),
-    (2, dict(start=1, finish=4, increase_by=8),                        40, 'the training ends with the size [40, 40] and never reaches [64, 64]'),
-    (1, dict(start=0.5, finish=1.0, increase_by=8),                    56, 'in 1 epoch of 8 batches the training ends with the size [56, 56]'),
-    (2, dict(start=1, finish=2, increase_by=8, increase_mode='epoch'), 32, 'the training stays at the size [32, 32]'),
+    (2, dict(start=3, finish=4),                        32, '`start`=3 and `finish`=4: in 2 epochs of 8 batches the training stays at the size [32, 32] and never reaches [64, 64]'),
+    (2, dict(start=1, finish=4),                        40, 'the training ends with the size [40, 40] and never reaches [64, 64]'),
+    (1, dict(start=0.5, finish=1.0),                    56, 'in 1 epoch of 8 batches the training ends with the size [56, 56]'),
+    (2, dict(start=1, finish=2, increase_mode='epoch'), 32, 'the training stays at the size [32, 32]'),
 ]
 
 @pytest.mark.parametrize('n,kwargs,last,words', surprises, ids=range(len(surprises)))
 def test_never_reaching_full_size_is_said(n, kwargs, last, words):
-    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs))
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, **kwargs))
     with pytest.warns(UserWarning) as w: learn.fit(n)
     assert [words in str(o.message) for o in w].count(True) == 1
     assert learn.seen.train[-1] == (last,last)
@@ -139,12 +141,20 @@ class FixedFeatures(nn.Module):
 
 class Patches(nn.Module):
     "A ViT's first layers: patches of 16, and a position embedding of a fixed length"
-    def __init__(self): super().__init__(); self.patch,self.pos,self.head = nn.Conv2d(3,8,16,16),nn.Parameter(torch.zeros(1,16,8)),nn.Linear(8,2)
+    def __init__(self):
+        super().__init__()
+        self.patch,self.head = nn.Conv2d(3,8,16,16),nn.Linear(8,2)
+        self.pos = nn.Parameter(torch.zeros(1,16,8))
     def forward(self, x): return self.head((self.patch(x).flatten(2).transpose(1,2) + self.pos).mean(1))
 
-def shrinking(): return nn.Sequential(*[l for _ in range(5) for l in (nn.Conv2d(3 if not _ else 4,4,3,2), nn.ReLU())], nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
+def shrinking():
+    body = [l for i in range(5) for l in (nn.Conv2d(4 if i else 3,4,3,2), nn.ReLU())]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
 
-@pytest.mark.parametrize('model,where', [(FixedFeatures,'head (Linear) raised RuntimeError'), (Patches,'Patches (Patches) raised RuntimeError'), (shrinking,'8 (Conv2d) raised RuntimeError')])
+@pytest.mark.parametrize('model,where', [
+    (FixedFeatures, 'head (Linear) raised RuntimeError'),
+    (Patches,       'Patches (Patches) raised RuntimeError'),
+    (shrinking,     '8 (Conv2d) raised RuntimeError')])
 def test_a_model_that_cannot_take_a_size(model, where):
     model = model()
     before = {k: v.clone() for k,v in model.state_dict().items()}

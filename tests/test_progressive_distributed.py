@@ -6,8 +6,8 @@ from util import due
 def test_two_processes(tmp_path):
     here = Path(__file__).parent
     env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':str(here), 'PYTHONWARNINGS':'ignore', 'OMP_NUM_THREADS':'1'}
-    r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(here/'two_processes.py')],
-                       cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(here/'two_processes.py')]
+    r = subprocess.run(cmd, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert r.returncode==0, r.stderr[-3000:]
     a,b = (json.loads((tmp_path/f'rank{k}.json').read_text()) for k in (0,1))
     assert a['world'] == b['world'] == 2
