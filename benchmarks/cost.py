@@ -1,9 +1,9 @@
 """What the callback costs, in three parts: `python benchmarks/cost.py`
 
 On 2 CPU cores (AMD EPYC), PyTorch 2.15.0, fastai 2.8.12: a step takes 71 to 113 µs, and a growth no more than any other (at
-most 2 µs). `results/cost-cpu-2026-11-20.json`, of commit 9f1d61f. Against each other, while other processes used the same cores:
-commit 8ff94ce took 148 µs a step where 6a75ad6 took 100 (medians of 7), and a fit with it less one without 271 and 121 µs a batch;
-`results/cost-against-cpu-2026-11-21.json`.
+most 2 µs). `results/cost-cpu-2026-11-20.json`, of commit 9f1d61f. In a whole training, as fastai calls it, the callback adds 129 µs
+a batch, that of commit 6a75ad6 123, an empty one 80 (medians of 400 trainings each, in one process by turns; half of the pairs
+lie within 170 µs of each other, so the two cannot be told apart): `results/cost-against-cpu-2026-11-21.json`.
 
 `sweep`: how it grows with size, growths, depth and batch size. Everything is timed inside running trainings, between real
 steps of a model, so the processor's caches are as cold as they are for a user. What the model takes is outside of every
@@ -19,8 +19,8 @@ interval. The loader is fastai's, and its `AffineCoordTfm` is steered; but it ha
 
 `fits`: what a callback adds to a batch of a real training, whatever it goes into: the time from the end of one batch to the
 end of the next, less that of a training without it, whose transforms make the same small size by themselves. `aug_transforms()`
-run as they do for a user. With `--against <folder>` the package of another checkout is measured beside this one, in processes
-of their own by turns, and so is a step, by the sweep of each checkout's own `cost.py`.
+run as they do for a user. With `--against <folder>` the package of another checkout is measured beside this one, in one process
+and by turns.
 
 `calls`: the calls alone, in a loop that does nothing else, which is faster: what `ProgressiveResize` and `ThroughputMonitor`
 add to a batch, and an empty callback beside them.

@@ -1,7 +1,7 @@
 """What resizing a batch costs: `python benchmarks/resize.py`
 
-On 2 CPU cores (AMD EPYC), PyTorch 2.15.0, with other processes on the same cores: `interpolate` takes 24 ms, 0.94 of bare
-`F.interpolate`; `lowpass` 78 ms, a quarter of the same by FFT; `crop` 8 ms. `results/resize-cpu-2026-11-21.json`
+On 2 CPU cores (AMD EPYC), PyTorch 2.15.0: `interpolate` takes 12 ms, 0.95 of bare `F.interpolate`; `lowpass` 28 ms, 0.18 of the
+same by FFT; `crop` 1 ms. `results/resize-cpu-2026-11-21.json`
 
 64 images of 3×224×224 float32, to 112×112 on the CPU. Every round times everything once, each round in
 another order, so that what else the machine does meets all alike; the table has the medians over the rounds.

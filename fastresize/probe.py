@@ -11,7 +11,7 @@ import random, types
 from collections import deque
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 
 import numpy as np
@@ -22,7 +22,7 @@ from fastai.callback.core import Callback
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.torch_core import get_random_states, set_random_states, to_device
-from fastcore.basics import GetAttr
+from fastcore.basics import GetAttr, noop
 
 from .resize import each, is_image, pictures
 
@@ -82,6 +82,8 @@ def _exporting(learn):
 
 class OnlyTrains(Callback):
     "A callback for training alone: `tta` runs without it, and an exported learner has one in its place that does nothing"
+    after_pred = after_loss = before_backward = after_backward = before_step = after_step = noop   # fastai takes 8 µs to find none
+
     def __reduce_ex__(self, protocol):
         return (Callback,()) if self.learn is not None and _exporting(self.learn) else super().__reduce_ex__(protocol)
 
@@ -181,21 +183,23 @@ def _torch_items(dl, n):
     except Exception: got = _first(n, dl.dataset.__getitem__, _sampled(dl))
     return dl.collate_fn(got if dl.batch_sampler else got[0])
 
-def _fastai_items(dl, n):
+def _fastai_items(dl, n, finished=True):
     got = dl.do_item(0) if dl.prebatched else _first(n, dl.do_item, _spread(dl, n))
     b = dl.do_batch(got)
-    return dl.after_batch(b if dl.device is None else to_device(b, dl.device))
+    if dl.device is not None: b = to_device(b, dl.device)
+    return dl.after_batch(b) if finished else b
 
 def some_items(
     dl, # A fastai or PyTorch loader, or a list of batches
     n:int=1, # Items wanted; a list of batches gives those of its first
+    finished:bool=True, # Whether they pass through fastai's batch transforms
 ): # A batch as the loader makes them, or None where looking would consume an item
     "A batch of `n` items of `dl`, evenly spread over its dataset, outside its iteration. What making it raises, this raises"
     dl = unwrap(dl)
     if isinstance(dl, (list,tuple)): return each(lambda t: t[:n], dl[0]) if dl else None
     if not isinstance(dl, (DataLoader,TorchDataLoader)): return None
     if isinstance(dl.dataset, IterableDataset) or not hasattr(dl.dataset, '__getitem__') or not len(dl.dataset): return None
-    draw = _torch_items if isinstance(dl, TorchDataLoader) else _fastai_items
+    draw = _torch_items if isinstance(dl, TorchDataLoader) else partial(_fastai_items, finished=finished)
     with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): return draw(dl, n)
 
 # %% ../nbs/03_probe.ipynb #d11b9cf3

@@ -6,8 +6,9 @@
 __all__ = ['size_tfms', 'Steer', 'SizedDL', 'loses_points']
 
 # %% ../nbs/04_steer.ipynb #6fead4b1
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
+from types import SimpleNamespace
 
 import torch
 
@@ -41,6 +42,7 @@ class Steer:
         size:tuple, # `(height, width)` in pixels; None leaves everything as it is
         mode:str=None, # `grid_sample`'s mode: bilinear, nearest or bicubic; None keeps the transform's own
         full:tuple=None, # The size of pictures that become `size`; others get their share of it, where the transform has no size of its own
+        nominal:tuple=None, # What small pictures that come in would measure at full size: so large a random crop takes them to be
     ):
         "Batches that are made in this context have `size`"
         old = [(f,f.size,f.mode,f.__dict__.get('before_call')) for f in self.tfms] if size else []
@@ -49,6 +51,7 @@ class Steer:
                 f.size = tuple(size) if f is self.tfms[-1] else _in_ratio(s, old[-1][1], size)
                 f.mode = mode or m
                 if s is None and full is not None: f.before_call = _sharing(f, f.before_call, size, full)
+                elif nominal and isinstance(f, RandomResizedCropGPU): f.before_call = _taking(f, f.before_call, nominal)
             yield
             if old: self.told = tuple(self.tfms[-1].size)   # may have been a share
         finally:
@@ -61,34 +64,52 @@ class Steer:
 def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
 def _in_ratio(size, last, new): return tuple(max(1, round(s*n/l)) for s,l,n in zip(_pair(size), _pair(last), new))
 
+def _shape(b):
+    "Height and width of the first picture of a batch"
+    while isinstance(b, tuple): b = b[0]
+    with torch._C.DisableTorchFunctionSubclass(): return b.shape[-2:]   # a fifth of the time that fastai's types take for it
+
 def _sharing(f, before_call, size, full):
     "Have the transform `f` make the share of each batch that `size` is of `full`"
     def g(b, split_idx):
-        x = b
-        while isinstance(x, tuple): x = x[0]
-        with torch._C.DisableTorchFunctionSubclass(): own = x.shape[-2:]   # a fifth of the time that fastai's types take for it
-        f.size = in_share(own, size, full)
+        f.size = in_share(_shape(b), size, full)
         return before_call(b, split_idx)
+    return g
+
+def _taking(f, before_call, nominal):
+    "Have the random crop `f` draw its region as from pictures of `nominal` size, and take it from those that come"
+    def g(b, split_idx):
+        own = _shape(b)
+        before_call(SimpleNamespace(shape=nominal), split_idx)
+        f.cp_size = tuple(max(1, round(c*o/n)) for c,o,n in zip(f.cp_size, own, nominal))
+        f.tl = tuple(min(round(t*o/n), o-c) for t,c,o,n in zip(f.tl, f.cp_size, own, nominal))
     return g
 
 # %% ../nbs/04_steer.ipynb #42b66e2e
 class SizedDL(Wrapped):
     "The loader `dl` for one loop of `learn`, with batch `i` made by `make(get, i)`"
-    _own = 'learn','dl','make','broken','begun','done'
+    _own = 'learn','dl','make','broken','begins','begun','done'
     def __init__(self,
         learn, # Whose `dl` this becomes
         make, # Called as `make(get, i)`; returns batch `i`, which `get()` takes from the loader
         broken=None, # Called when the loop ends before its last batch
+        begins=nullcontext, # Gives a context, in which the loader's iteration begins
     ):
-        self.learn,self.dl,self.make,self.broken = learn,learn.dl,make,broken
+        self.learn,self.dl,self.make,self.broken,self.begins = learn,learn.dl,make,broken,begins
         self.begun,self.done = False,False   # `begun` is set by whose loop it is, with the first batch
         learn.dl = self
 
     def __iter__(self):
-        batches,whole = iter(self.dl),False
+        batches,whole = None,False
+        def get():
+            nonlocal batches
+            if batches is not None: return next(batches)
+            with self.begins():
+                batches = iter(self.dl)
+                return next(batches)
         try:
             for i in count():
-                try: b = self.make(lambda: next(batches), i)
+                try: b = self.make(get, i)
                 except StopIteration:
                     whole = True
                     return
