@@ -1,0 +1,132 @@
+"""What `resize_items=True` gives a training that waits for its pictures: `python benchmarks/items.py`
+
+`items`: the CPU time of an item, from opening the file to the tensor, by fastai alone, and by `resize_items` at full size and at
+half of it; and over the default schedule, which is small for half of a training and grows in the next quarter.
+
+`fits`: whole trainings of a model that takes next to no time, with `--workers` loader processes, so that reading the pictures is
+all that there is to wait for: at full size, progressively, and progressively with `resize_items=True`.
+
+Photographs of 500×375 pixels are drawn, with noise and detail at every scale as photographs have it, and saved as JPEG of quality
+90; `--data` takes any folder of real ones. Every round measures everything once, in an order of its own; medians, and ratios within
+a round.
+"""
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+
+import numpy as np
+from fastai.vision.all import *
+from fastcore.script import call_parse
+
+from record import head, interleaved, report, stem, table
+from fastresize.all import *
+from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
+from fastresize.items import Share, making
+
+full = 224
+pipelines = dict(Resize=lambda: Resize(full), RandomResizedCrop=lambda: RandomResizedCrop(full, min_scale=.35))
+
+def photograph(rng, h=375, w=500):
+    "Noise whose amplitude falls with its frequency, as that of photographs does, and a few edges"
+    fy,fx = np.meshgrid(np.fft.fftfreq(h), np.fft.rfftfreq(w), indexing='ij')
+    amplitude = 1/np.maximum(np.hypot(fy, fx), 1/w)**1.1
+    grey,*colours = [np.fft.irfft2(amplitude*np.exp(2j*np.pi*rng.random(amplitude.shape)), s=(h,w)) for _ in range(3)]
+    a = np.stack([grey + .3*c for c in (colours[0],colours[1],-colours[0])], -1)
+    for _ in range(12):
+        y,x = rng.integers(0, h-60),rng.integers(0, w-60)
+        a[y:y+rng.integers(20,60), x:x+rng.integers(20,60)] += rng.normal(0, a.std(), 3)
+    return Image.fromarray((128 + 50*(a-a.mean())/a.std() + rng.normal(0, 3, a.shape)).clip(0,255).astype(np.uint8))
+
+def draw(folder, n):
+    for i in range(n):
+        f = Path(folder)/'ab'[i%2]/f'{i}.jpg'
+        f.parent.mkdir(exist_ok=True)
+        photograph(np.random.default_rng(i)).save(f, quality=90)
+    return folder
+
+# ---- items
+
+def seconds_of_items(files, tfm, share):
+    "CPU seconds of an item, always with the same random numbers"
+    pipe = Pipeline([PILImage.create, tfm(), ToTensor()], split_idx=0)
+    random.seed(0)
+    start = process_time()
+    for f in files:
+        if share is None: pipe(f)
+        else:
+            with making(share): pipe(f)
+    return (process_time()-start)/len(files)
+
+def items(files, rounds):
+    "A row for each pipeline: milliseconds of an item, and how many times as fast"
+    sizes = [s for s in (112,128,160,192,224)]
+    what = [(p,s) for p in pipelines for s in (None,*sizes)]
+    took = {k: [] for k in what}
+    for r,order in interleaved(what, rounds+1):
+        for p,s in order:
+            t = seconds_of_items(files, pipelines[p], s and Share((s,s), (full,full)))
+            if r: took[p,s].append(t)
+    schedule = size_schedule(full, 20)
+    n = 1000
+    seen = [s[0] for s in schedule.sizes_of(0, 1, n)]
+    rows = []
+    for p in pipelines:
+        plain = np.array(took[p,None])
+        of_size = np.array([[np.interp(s, sizes, [took[p,k][r] for k in sizes]) for s in seen] for r in range(rounds)]).mean(1)
+        rows.append(dict(items=p, plain_ms=1e3*median(plain), full_ms=1e3*median(took[p,224]), half_ms=1e3*median(took[p,112]),
+                         full=median(plain/took[p,224]), half=median(plain/took[p,112]), schedule=median(plain/of_size)))
+    return rows
+
+# ---- whole trainings
+
+modes = {'full size': dict(), 'progressive': dict(resize_items=False), 'resize_items': dict(resize_items=True)}
+
+def fit_once(folder, files, mode, workers, epochs, bs=32):
+    "Seconds of a training"
+    block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: int(f.name.encode()[0])%2, splitter=RandomSplitter(.1, seed=0),
+                      item_tfms=Resize(full), batch_tfms=[])
+    dls = block.dataloaders(files, bs=bs, num_workers=workers, device='cpu')
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2))
+    cbs = [] if mode=='full size' else [ProgressiveResize(increase_by=16, verbose=False, **modes[mode])]
+    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), cbs=cbs)
+    with learn.no_bar(), learn.no_logging():
+        start = perf_counter()
+        learn.fit(epochs)
+        return perf_counter()-start
+
+def fits(folder, files, rounds, workers, epochs):
+    "Seconds of every mode, one a round"
+    took = {m: [] for m in modes}
+    for r,order in interleaved(modes, rounds): 
+        for m in order: took[m].append(fit_once(folder, files, m, workers, epochs))
+    return took
+
+def ratio(took, a, b): return [x/y for x,y in zip(took[a], took[b])]
+
+@call_parse
+def main(
+    data:str=None, # Folder of photographs, at any depth; by default they are drawn
+    n:int=400, # Photographs, at most
+    rounds:int=5, # How often everything is measured
+    workers:int=2, # Loader processes of the trainings
+    epochs:int=4, # Length of a training
+    out:str='benchmarks/results', # Folder for items-<date>.json and .csv
+):
+    "Measure what making items small saves"
+    with in_one_line('items'):
+        check_numbers(dict(n=n, rounds=rounds, epochs=epochs))
+        out_folder(out)
+        folder = TemporaryDirectory()
+        files = get_image_files(data or draw(folder.name, n)).sorted()[:n]
+        if not files: raise BenchError(f'--data {data}: expected a folder with photographs in it')
+    torch.set_num_threads(1)
+    rows = items(files[:200], rounds)
+    print(table([{k: v if isinstance(v, str) else f'{v:.2f}' for k,v in r.items()} for r in rows]))
+    took = fits(folder.name, files, rounds, workers, epochs)
+    gains = {f'{a} / {b}': ratio(took, a, b) for a,b in (('full size','progressive'), ('full size','resize_items'), ('progressive','resize_items'))}
+    print(table([{'training': m, 'seconds': f'{median(t):.1f}'} for m,t in took.items()]))
+    print(table([{'times as fast': k, 'median': f'{median(v):.2f}', 'range': f'{min(v):.2f} to {max(v):.2f}'} for k,v in gains.items()]))
+    sizes = np.array([Image.open(f).size for f in files])
+    args = dict(data=bool(data), n=len(files), mean_size=sizes.mean(0).tolist(), bytes=int(np.mean([f.stat().st_size for f in files])),
+                rounds=rounds, workers=workers, epochs=epochs)
+    print('wrote', *report(stem(out, 'items photographs' if data else 'items drawn'), dict(head(device_name(), args), items=rows, fits=took), rows))
