@@ -23,9 +23,9 @@ from fastcore.foundation import L
 
 from .check import counted, duration, expect, is_int, short
 from .compiled import is_compiled
-from .plan import Plan
 from .probe import as_iterating, dataset_aside, generators, no_trace, size_of, some_items, unwrap
-from .progressive import ProgressiveResize, no_batches
+from .plan import Plan, no_batches
+from .progressive import ProgressiveResize
 from .resize import leaves, resize_batch
 from .schedule import SizeSchedule, area
 from .steer import Steer

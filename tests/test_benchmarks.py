@@ -9,7 +9,7 @@ from PIL import Image
 from util import Seen, learner, make_dls
 
 folder = Path(__file__).resolve().parents[1]/'benchmarks'
-ours = ['full','by hand','composer','batch','epoch','crop','lowpass','equal time']
+ours = ['full','by hand','composer','batch','epoch','items','items epoch','smaller','crop','lowpass','equal time']
 
 def script(name, *args, cwd, **env):
     return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
