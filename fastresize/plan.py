@@ -7,6 +7,7 @@ __all__ = ['no_batches', 'grid_modes', 'in_pixels', 'Plan', 'in_proportion']
 
 # %% ../nbs/07_plan.ipynb #df0ce855
 import math
+from copy import copy
 from contextlib import nullcontext
 from functools import partial
 from warnings import warn
@@ -118,8 +119,15 @@ def _way(self:Plan, dl, item, i):
 
 @patch
 def _from_the_start(self:Plan, dl, item, i):
-    "What items of loader `dl` measure before batch transforms, if they can be made small, else None"
+    "What items of loader `dl` measure before batch transforms, if they shall and can be made small, else None"
     if not self.args.resize_items or i and not self.args.resize_valid: return
+    nominal,why = self._nominal(dl, item, i)
+    if why: warn(f'`resize_items`: {("training","validation")[i]} batches are made small when they are finished, not from the start ({why})')
+    return nominal
+
+@patch
+def _nominal(self:Plan, dl, item, i):
+    "What items of loader `dl` measure before batch transforms, or None and why they cannot be made small"
     items,why = Items(dl),'its items cannot be drawn beforehand'
     def size(n, share=None):
         try:
@@ -132,8 +140,19 @@ def _from_the_start(self:Plan, dl, item, i):
         if not own or own!=other: why = 'its pictures are of several sizes'
         elif small is None: why = f'its items cannot be made at {list(share.of(own))}'
         elif small!=share.of(own): why = f'its items measure {list(small)} where {list(share.of(own))} was asked for'
-        else: return own
-    warn(f'`resize_items`: {("training","validation")[i]} batches are made small when they are finished, not from the start ({why})')
+        else: return own,None
+    return None,why
+
+@patch
+def with_small_items(self:Plan):
+    "This plan with items made small from the start where they can be; None where they are already, or cannot"
+    if any(self.items) or self.args.method!='interpolate': return
+    dls = (*self.learn.dls.loaders[:2], None)[:2]
+    found = [self._nominal(dl, self._look(dl), i)[0] if i==0 or self.args.resize_valid else None for i,dl in enumerate(dls)]
+    if not found[0]: return
+    res = copy(self)
+    res.items,res.ways,res.seen = found,[*self.ways],set()
+    return res
 
 @patch
 def share(self:Plan, size:tuple, i:int) -> Share:

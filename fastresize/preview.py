@@ -145,6 +145,7 @@ class Preview:
     paces:dict # `(height, width)` to `[seconds to begin, seconds a batch]`, of training and then of validation
     resize_valid:bool=True # Whether validation is at the size of the training
     compiled:bool=False # Whether the model is compiled, which takes time that is not measured
+    with_items:object=None # The `Preview` of the same training with `resize_items=True`, where that was tried
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -189,7 +190,13 @@ def __str__(self:Preview):
     sizes,some,full = ', '.join(short(s) for s in sorted(self.paces, key=area)),self.seconds,self.full_seconds
     return (f'{counted(self.n_epoch, "epoch")} would take {duration(some, full)} instead of {duration(full)} at full size: '
             f'{some/full:.0%} of the time, {full/some:.2f} times as fast. Measured at {sizes} px.'
-            + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled)
+            + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled
+            + (f' With `resize_items=True` {self.with_items.speedup:.2f} times as fast.' if self.worth_items else ''))
+
+@patch(as_prop=True)
+def worth_items(self:Preview) -> bool:
+    "Whether `resize_items=True` would save a twentieth of the time or more"
+    return bool(self.with_items) and self.with_items.seconds<.95*self.seconds
 
 @patch
 def __repr__(self:Preview): return f'{self}\n\n{self.to_df().to_string(index=False, float_format="{:.1f}".format)}'
@@ -243,7 +250,8 @@ def preview_resize(self:Learner,
 ) -> Preview: # Shows itself as a table; has `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
     """Predict what progressive resizing saves in a training of `n_epoch` epochs. Raises what `fit` would raise
 
-    Runs a few batches at three sizes, two or three times each, and puts back what they changed; the model is moved to the
+    Runs a few batches at three sizes, two or three times each, below full size also with `resize_items=True` where that can be,
+    and puts back what they changed; the model is moved to the
     device of the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision,
     memory format, mixup, and gradients."""
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
@@ -256,12 +264,18 @@ def preview_resize(self:Learner,
     with _twin(self, cbs) as twin:
         plan = _planned(twin, cb, n_epoch)
         sizes = _three(plan.schedule.sizes)
-        rounds = [{s: _measure(twin, plan, s, n_batch) for s in order} for order in (sizes, sizes[::-1], sizes)[_most_workers(self.dls)>0:]]
+        small = plan.with_small_items()
+        points = [(p,s) for p in ('as it is','small items') for s in sizes if p=='as it is' or small and s!=plan.schedule.final]
+        orders = (points, points[::-1], points)[_most_workers(self.dls)>0:]
+        rounds = [{(p,s): _measure(twin, small if p=='small items' else plan, s, n_batch) for p,s in order} for order in orders]
     over = min,median,min,median   # only the first beginning may have something to compile
-    paces = {s: [f(o) for f,o in zip(over, zip(*(r[s] for r in rounds)))] for s in sizes}
+    found = {k: [f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points}
+    paces = {s: found['as it is',s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
-    res = Preview(plan.schedule, n_epoch, n_batches, paces, cb.resize_valid, is_compiled(self.model))
+    like = plan.schedule,n_epoch,n_batches
+    other = small and Preview(*like, {s: found.get(('small items',s), v) for s,v in paces.items()}, cb.resize_valid)
+    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other)
     if show_plot: res.plot()
     return res
 

@@ -186,6 +186,9 @@ def _advice(self:ThroughputMonitor):
     if not len(df): return
     worst = max(df.itertuples(), key=lambda r: r.wait_ms*(r.batches-1))
     if worst.wait_pct<=_much: return
-    now = n_workers(self.dls.train)
+    now,ours = n_workers(self.dls.train),getattr(self.learn, 'progressive_resize', None)
+    full = str(worst.size)==short(ours.schedule.final) if ours and ours.schedule else True
+    small = '' if full or ours.resize_items else '`resize_items=True`, '
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
-            f'more workers{"" if now is None else f" (now {now})"} or lighter transforms would help')
+            f'{small}more workers{"" if now is None else f" (now {now})"} or lighter transforms would help'
+            + '. `learn.preview_resize` measures what the first would give'*bool(small))

@@ -1,5 +1,5 @@
 "Items made small from the start: the size, the region and the random numbers of every batch, whoever makes it"
-import threading
+import threading, time
 import torch.utils.data as tud
 import torchvision.transforms as v1, torchvision.transforms.v2 as v2
 from PIL import ImageOps
@@ -375,3 +375,34 @@ def test_off_by_default(files):
     learn = learner(dls, ProgressiveResize(increase_by=8, verbose=False))
     learn.fit(2)
     assert learn.seen.train==due(16) and {*came.sizes}=={(64,64)}
+
+# ---- advice
+
+def test_the_monitor_names_it_where_the_model_waits(files, capsys):
+    class Slow(Transform):
+        def encodes(self, x:PILImage):
+            time.sleep(.01)
+            return x
+    for args,n in ((dict(), 1), (dict(resize_items=True), 0)):
+        dls,_ = photo_dls(files, Slow(), Resize(64))
+        learn = photo_learner(dls, ProgressiveResize(increase_by=8, verbose=False, start=.8, finish=.9, **args), ThroughputMonitor())
+        learn.fit(2)
+        out = capsys.readouterr().out
+        assert 'waited for data' in out and out.count('`resize_items=True`, more workers')==n
+
+def test_the_preview_measures_it(tmp_path):
+    "Large files and a tiny model: nothing but reading takes time"
+    for i in range(24):
+        f = tmp_path/'ab'[i%2]/f'{i:02}.jpg'
+        f.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (60,80,3), dtype=np.uint8)).resize((800,600), Image.BICUBIC).save(f, quality=90)
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=IndexSplitter(range(16,24)), item_tfms=Resize(256))
+    learn = photo_learner(block.dataloaders(tmp_path, bs=4, num_workers=0, device='cpu'))
+    res = learn.preview_resize(8, show_plot=False, increase_by=64)
+    assert res.with_items and res.with_items.speedup>res.speedup*1.1 and res.worth_items
+    assert f'With `resize_items=True` {res.with_items.speedup:.2f} times as fast.' in str(res)
+    assert res.with_items.pace((256,256))==res.pace((256,256))
+    assert learn.preview_resize(8, show_plot=False, increase_by=64, resize_items=True).with_items is None
+
+def test_other_methods_need_finished_batches():
+    with pytest.raises(ValueError, match="`resize_items`=True: expected False beside `method`='crop'"): ProgressiveResize(resize_items=True, method='crop')
