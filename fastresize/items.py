@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Undecodable', 'View', 'Share', 'making', 'Items']
 
-# %% ../nbs/05_items.ipynb #5a52702d
+# %% ../nbs/05_items.ipynb #e6d52233
 import io, math, random
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -17,7 +17,7 @@ from threading import Lock
 import numpy as np, torch
 from PIL import Image
 from PIL.Image import Resampling, Transpose
-from torch.utils.data import DataLoader as TorchDataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader as TorchDataLoader, IterableDataset, Subset, get_worker_info
 import fastai.vision.augment as augment, fastai.vision.core as core
 from fastai.data.load import DataLoader
 
@@ -72,7 +72,7 @@ def _before(turn, x, y):
     if s: x,y = y,x
     return (1-x if mx else x), (1-y if my else y)
 
-# %% ../nbs/05_items.ipynb #8a69ed9e
+# %% ../nbs/05_items.ipynb #faca749b
 @dataclass(frozen=True)
 class View:
     "A region of a picture, turned, at a nominal size"
@@ -92,13 +92,20 @@ class View:
         return replace(self, turn=_both(self.turn, _turns[how]), size=self.size[::-1] if _turns[how][0] else self.size)
 
     def part(self, box, size, resample=None, pad=None):
-        "The region `box` of this view, at `size`; None where padding would be padded again"
+        "The region `box` of this view, at `size`; None where padding would be padded again, or what was made small enlarged"
         (w,h),(l,t,r,b),(L,T,R,B) = self.size,box,self.box
         (x0,y0),(x1,y1) = _before(self.turn, l/w, t/h),_before(self.turn, r/w, b/h)
         region = (L+min(x0,x1)*(R-L), T+min(y0,y1)*(B-T), L+max(x0,x1)*(R-L), T+max(y0,y1)*(B-T))
         res = replace(self, box=region, size=tuple(size), resample=self.resample if resample is None else resample)
+        if self._enlarges(res): return None
         if l>=0 and t>=0 and r<=w and b<=h: return res
         return None if self.inside else replace(res, inside=self.box, pad=pad)
+
+    def _density(self):
+        "Nominal pixels to one of the source"
+        w,h = self.size[::-1] if self.turn[0] else self.size
+        return min(w/(self.box[2]-self.box[0]), h/(self.box[3]-self.box[1]))
+    def _enlarges(self, other): return self._density()<.99 and other._density()>1.01*self._density()
 
     def pixels(self, size):
         "The picture with `size` = `(width, height)` pixels"
@@ -310,7 +317,7 @@ class _Dealt:
     def __iter__(self): return (_indices(idxs, _nth(self.shares, i)) for i,idxs in enumerate(self.own))
     def __len__(self): return len(self.own)
 
-# %% ../nbs/05_items.ipynb #0947931b
+# %% ../nbs/05_items.ipynb #d3796013
 class Items:
     "The items of a loader, which can be made small from the start"
     def __init__(self,
@@ -322,7 +329,9 @@ class Items:
     def __bool__(self):
         dl = self.dl
         if not isinstance(dl, (DataLoader,TorchDataLoader)) or isinstance(dl.dataset, IterableDataset): return False
-        return dl.batch_sampler is not None if self.torch else True
+        if not self.torch: return True
+        at_once = hasattr(dl.dataset, '__getitems__') and not (type(dl.dataset) is Subset and not hasattr(dl.dataset.dataset, '__getitems__'))
+        return dl.batch_sampler is not None and not (at_once and dl.num_workers)   # who takes indices all at once takes none while items are made
 
     @contextmanager
     def begun(self,

@@ -47,11 +47,11 @@ class Plan:
         self.learn,self.args,self.n_epoch,self.now,self.settled = learn,args,n_epoch,None,None
         self.parts,self.schedule,self.follow,self.blind = Parts(learn, args.pictures),None,args.resize_targ,False
         loaders = (*learn.dls.loaders[:2], None)[:2]
-        items = [self._look(dl) for dl in loaders]
-        self.own = [None if b is None else size_of(self.parts.split(b)[0], args.pictures) for b in items]   # of training and of validation
+        looks = [self._look(dl) for dl in loaders]
+        self.own = [None if b is None else size_of(self.parts.split(b)[0], args.pictures) for b in looks]   # of training and of validation
         self.ways,self.items,self.seen = [None,None],[None,None],set()
-        if items[0] is not None and self.own[0] is None: self._give_up()
-        elif self.asked or self.own[0]: self._settle(list(zip(loaders, items)))
+        if looks[0] is not None and self.own[0] is None: self._give_up()
+        elif self.asked or self.own[0]: self._settle(loaders, looks, looks[0])
 
     @property
     def asked(self):
@@ -69,17 +69,17 @@ class Plan:
         warn('no image among the inputs of a batch: expected a tensor (N, C, H, W) of floats or bytes; the training goes on as without `ProgressiveResize`. '
              'Where there are images that it does not recognize, `pictures` tells their positions or keys')
 
-    def _settle(self, loaders):
-        "Make the schedule, now that the final size is known, and choose the way of each of `loaders`"
+    def _settle(self, loaders, looks, b):
+        "Make the schedule, now that the final size is known, and choose the way of each of `loaders`; `b` is a training batch, or None"
         final,own = self.asked or self.own[0],self.own[0]
         self.schedule = self.args.given or self.args.growth.schedule(final, self.n_epoch)
         if own and any(f>o for f,o in zip(final, own)):
             warn(f'`final_size`={list(final)} is larger than the images that the loaders give, {list(own)}: they will be enlarged')
-        self.ways = [self._way(dl, b, i) for i,(dl,b) in enumerate(loaders)]
-        self.items = [self._from_the_start(dl, b, i) for i,(dl,b) in enumerate(loaders)]
-        points = any(isinstance(o, TensorPoint) for o in leaves(loaders[0][1]))
+        self.ways = [self._way(*o, i) for i,o in enumerate(zip(loaders, looks))]
+        self.items = [self._from_the_start(*o, i) for i,o in enumerate(zip(loaders, looks))]
+        points = any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(self.args.method!='crop' or not points or self.follow, 'resize_targ', False, "True with `method`='crop', so that TensorPoint follows the window")
-        if self.ways[0]=='resize' and in_pixels(loaders[0][1]):
+        if b is not None and self.ways[0]=='resize' and in_pixels(next(filter(None, self.parts.split(b)[::-1]))):
             warn('the targets look like boxes or points in pixels: they do not follow when the images become small. Give them as shares of the image, '
                  "or as fastai's `TensorBBox` or `TensorPoint`")
         if self.settled: self.settled()
@@ -104,10 +104,10 @@ def _way(self:Plan, dl, item, i):
     if args.add_resize or args.method!='interpolate' or not steer: return 'resize'
     expect(args.resize_mode in grid_modes, 'resize_mode', args.resize_mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
     if item is None: return 'steer'   # what comes of it is seen with the first batch
-    lost,due = loses_points(steer.tfms, item),in_share(self.own[i], size, self.ref(i))
+    lost,due = loses_points(steer.tfms, item),self.due(size, i)
     if lost and i==0: warn(lost)
     try:
-        with steer.at(due, self.mode(size), self.own[i]): b = some_items(dl, find_bs(item))
+        with steer.at(due, self.mode(size), self.own[i], self.unit): b = some_items(dl, find_bs(item))
     except Exception as e:
         warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={args.resize_mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
         return 'resize'
@@ -157,8 +157,7 @@ def with_small_items(self:Plan):
 @patch
 def share(self:Plan, size:tuple, i:int) -> Share:
     "How much smaller pictures are in a batch for which the schedule names `size`"
-    full = self.own[i]
-    return Share(in_share(full, size, self.ref(i)), full)
+    return Share(self.due(size, i), self.own[i])
 
 @patch
 def _no_steering(self:Plan, got, due):
@@ -167,6 +166,16 @@ def _no_steering(self:Plan, got, due):
 
 @patch
 def mode(self:Plan, size): return None if size==self.schedule.final else self.args.resize_mode
+
+@patch(as_prop=True)
+def unit(self:Plan) -> int:
+    "Pixels that sizes are multiples of"
+    return 1 if self.args.given else self.args.growth.multiple_of
+
+@patch
+def due(self:Plan, size:tuple, i) -> tuple:
+    "What a batch of loader `i` shall measure for which the schedule names `size`"
+    return in_share(self.own[i], size, self.ref(i), self.unit) if self.own[i] else size
 
 @patch
 def ref(self:Plan, i) -> tuple:
@@ -188,27 +197,26 @@ def make(self:Plan,
 ):
     "The batch that `get()` takes, at `size`"
     full,nominal = self.own[i],self.items[i]
-    due = in_share(full, size, self.ref(i)) if full else size
+    due = self.due(size, i)
     if due==full: return get()
     if self.ways[i]!='steer' or not steer: return self._resized(get(), size, i)
-    with steer.at(due, self.mode(size), None if nominal else full, nominal): b = get()
+    with steer.at(due, self.mode(size), None if nominal else full, self.unit, nominal): b = get()
     if (size,i) in self.seen: return b
     self.seen.add((size,i))
     got = size_of(self.parts.split(b)[0], self.args.pictures)
     if got in (None, steer.told): return b
     self.ways[i] = self._no_steering(got, steer.told)
     if full is None: self.own[i] = got
-    return self._resized(b, size, i)
+    return self._resized(b, size, i, full and due)
 
 @patch
-def _resized(self:Plan, b, size, i):
-    "Resize batch `b` on the device that the model is on"
+def _resized(self:Plan, b, size, i, new=None):
+    "Resize batch `b` on the device that the model is on, to `new` or to its share"
     x,y = self.parts.split(b)
     own = size_of(x, self.args.pictures)
     if own is None: return b
     if self.own[i] is None: self.own[i] = own
-    unit = 1 if self.args.given else self.args.growth.multiple_of
-    new = self.share(size, i).size if self.items[i] else in_share(own, size, self.ref(i) or own, unit)
+    new = new or (self.due(size, i) if self.items[i] else in_share(own, size, self.ref(i) or own, self.unit))
     if new==own: return b
     b = self.learn._set_device(b)
     x,y = self.parts.split(b)
@@ -223,8 +231,7 @@ def first(self:Plan, get):
     if self.own[0] is None:
         self._give_up()
         return b
-    dls = (*self.learn.dls.loaders[:2], None)[:2]
-    self._settle([(dl, None) for dl in dls])
+    self._settle((*self.learn.dls.loaders[:2], None)[:2], (None,None), b)
     return self._resized(b, self.schedule.initial, 0)
 
 @patch(as_prop=True)

@@ -29,7 +29,7 @@ class ProgressiveResize(OnlyTrains):
     `learn.progressive_resize` has the `schedule` of the running or last fit, and as `current_size` that of the batch in hand."""
     _stateattrs = 'plan','loop','log','rehearsal','compiling','trackers' # of the running fit
     plan = loop = log = rehearsal = compiling = trackers = None
-    order = Recorder.order+1 # so that rows can be lengthened, before the progress bar; precision and processes are set up long since
+    order = Recorder.order+.5 # so that rows can be lengthened, before progress bar and loggers; precision is set up long since
     def __init__(self,
         initial_size:float|int|tuple=0.5, # Size to begin with: a float is a share of the final size, an int or `(height, width)` pixels
         start:float|int=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
@@ -67,7 +67,6 @@ class ProgressiveResize(OnlyTrains):
 
     def _end(self):
         if self.plan: self._pause()
-        if self.trackers: self.trackers.close()
         self.plan = self.loop = self.log = self.rehearsal = self.compiling = self.trackers = None
 
     def before_fit(self):
@@ -138,8 +137,7 @@ class ProgressiveResize(OnlyTrains):
 
     def _pause(self):
         "A loop has ended early, and perhaps the training: everything is as without the callback until it goes on"
-        self.rehearsal.forget()
-        self.log.close()
+        for o in filter(None, (self.rehearsal, self.log, self.trackers)): o.close()
 
     def after_fit(self):
         "Say what is known only now"

@@ -39,11 +39,11 @@ class Rehearsal:
         if size in self.known: return
         self.known.add(size)
         learn,came = self.learn,size_of(self.plan.parts.split(b)[0], self.args.pictures)
-        self.forget()
+        self.close()
         if '_do_one_batch' in learn.__dict__: return   # somebody else's
         def step():
             if learn.iter!=i: return type(learn)._do_one_batch(learn)   # this one was taken ahead of time
-            self.forget()
+            self.close()
             self._look(came)
             if self.tried is None: self._rehearse()
             try: learn._do_one_batch()
@@ -53,7 +53,7 @@ class Rehearsal:
                 raise
         learn._do_one_batch = self.step = step
 
-    def forget(self):
+    def close(self):
         "Watch no step any more"
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.step = None

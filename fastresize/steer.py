@@ -42,6 +42,7 @@ class Steer:
         size:tuple, # `(height, width)` in pixels; None leaves everything as it is
         mode:str=None, # `grid_sample`'s mode: bilinear, nearest or bicubic; None keeps the transform's own
         full:tuple=None, # The size of pictures that become `size`; others get their share of it, where the transform has no size of its own
+        multiple_of:int=1, # Shares are rounded down to a multiple of this many pixels
         nominal:tuple=None, # What small pictures that come in would measure at full size: so large a random crop takes them to be
     ):
         "Batches that are made in this context have `size`"
@@ -50,7 +51,7 @@ class Steer:
             for f,s,m,_ in old:
                 f.size = tuple(size) if f is self.tfms[-1] else _in_ratio(s, old[-1][1], size)
                 f.mode = mode or m
-                if s is None and full is not None: f.before_call = _sharing(f, f.before_call, size, full)
+                if s is None and full is not None: f.before_call = _sharing(f, f.before_call, size, full, multiple_of)
                 elif nominal and isinstance(f, RandomResizedCropGPU): f.before_call = _taking(f, f.before_call, nominal)
             yield
             if old: self.told = tuple(self.tfms[-1].size)   # may have been a share
@@ -69,10 +70,10 @@ def _shape(b):
     while isinstance(b, tuple): b = b[0]
     with torch._C.DisableTorchFunctionSubclass(): return b.shape[-2:]   # a fifth of the time that fastai's types take for it
 
-def _sharing(f, before_call, size, full):
+def _sharing(f, before_call, size, full, multiple_of):
     "Have the transform `f` make the share of each batch that `size` is of `full`"
     def g(b, split_idx):
-        f.size = in_share(_shape(b), size, full)
+        f.size = in_share(_shape(b), size, full, multiple_of)
         return before_call(b, split_idx)
     return g
 

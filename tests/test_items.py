@@ -406,3 +406,23 @@ def test_the_preview_measures_it(tmp_path):
 
 def test_other_methods_need_finished_batches():
     with pytest.raises(ValueError, match="`resize_items`=True: expected False beside `method`='crop'"): ProgressiveResize(resize_items=True, method='crop')
+
+def test_what_a_transform_made_coarse_stays_coarse(files):
+    "Down and up again, on purpose: the detail does not come back because the picture waits"
+    class Coarse(Transform):
+        order = 2
+        def encodes(self, x:PILImage): return x.resize((8,8)).resize((64,64))
+    p = Pipeline([PILImage.create, Resize(64), Coarse(), ToTensor()], split_idx=1)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (150,200,3), dtype=np.uint8))
+    noise.save('noise.png')
+    with making(Share((48,48), (64,64))): small = p('noise.png')
+    want = F.interpolate(p('noise.png')[None].float(), (48,48), mode='bilinear', antialias=True)[0]
+    assert small.shape==(3,48,48) and (small.float()-want).abs().mean()<6
+
+def test_who_takes_indices_all_at_once_gets_finished_batches(files):
+    ds = Labelled(files, pipelines['v1_resize']())
+    halves = tud.random_split(tud.Subset(ds, range(40)), [32,8])
+    dls = DataLoaders(*[tud.DataLoader(o, batch_size=4, num_workers=1) for o in halves])
+    learn = learner(dls, small_items(8), Sizes())
+    with pytest.warns(UserWarning) as record: learn.fit(2)
+    assert len(_words(record))==2 and learn.seen.train==due(16)

@@ -110,3 +110,14 @@ def test_said_once_where_there_is_one(capsys):
         out = capsys.readouterr().out
         assert out.count('epochs at 64 px are compared with each other')==n
         if n: assert '`SaveModelCallback`, `EarlyStoppingCallback`: epochs at 64 px' in out
+
+@pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b')])
+def test_a_kept_best_survives_an_interrupt(exc):
+    "Also where the callback was there for that fit alone"
+    save = SaveModelCallback('worse', comp=np.less, reset_on_fit=False)
+    learn = learner(make_dls(*aug_transforms()), save, metrics=[worse], path='.')
+    worse.learn = learn
+    learn.fit(1)
+    best = save.best
+    with pytest.raises(type(exc)): learn.fit(4, cbs=[ProgressiveResize(increase_by=16, verbose=False), Fault('after_batch', exc, True)])
+    assert save.best==best==0

@@ -157,3 +157,11 @@ def test_one_callback_serves_fits_of_any_length_and_other_learners():
     other.fit(2)
     assert other.seen.train == due(16, final=96, initial=48)
     assert (cb.initial_size, cb.start, cb.finish, cb.increase_by, cb.final_size) == (0.5, 0.5, 0.75, 8, None)
+
+def test_multiples_where_validation_pictures_have_another_size():
+    "Steered by a transform without a size of its own, which makes a share of what it is given"
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=lambda i: picture(i, (160,160) if i>=32 else (112,112)), get_y=lambda i: i%2,
+                      splitter=IndexSplitter(range(32,40)), batch_tfms=aug_transforms())
+    learn = learner(block.dataloaders(range(40), bs=8, num_workers=0, device='cpu'), ProgressiveResize(increase_by=16, multiple_of=16, verbose=False))
+    learn.fit(4)
+    assert learn.seen.valid[-1]==(160,160) and len({*learn.seen.valid})>2 and all(h%16==0 for h,_ in learn.seen.train+learn.seen.valid)
