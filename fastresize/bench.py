@@ -24,7 +24,7 @@ from fastai.vision.models import xresnet
 from fastcore.imports import in_notebook
 from fastcore.script import call_parse
 
-from .demo_data import demo_data
+from .demo import demo_data
 from .dry_run import SizeError, dry_run, fill
 from .probe import some_items
 from .progressive import ProgressiveResize

@@ -3,7 +3,7 @@ import inspect, json, os, subprocess, sys
 from pathlib import Path
 import pytest
 from fastresize.bench import main
-from fastresize.demo_data import classes, demo_data
+from fastresize.demo import classes, demo_data
 from PIL import Image
 
 def bench(*args, cwd):

@@ -3,7 +3,7 @@ import csv, importlib, json, os, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from statistics import median
 import pytest, torch
-from fastresize.demo_data import demo_data
+from fastresize.demo import demo_data
 from fastresize.schedule import size_schedule
 from PIL import Image
 from util import Seen, learner, make_dls

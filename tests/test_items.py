@@ -330,6 +330,12 @@ def test_loaders_in_plain_pytorch(files, pipe, kwargs):
     assert next(iter(dls.train))[1].tolist()==[64]*4
     assert isinstance(dls.train.batch_sampler, tud.BatchSampler)
 
+def test_workers_that_are_spawned(files):
+    dls = plain_dls(files, 'v1_usual', num_workers=1, multiprocessing_context='spawn', persistent_workers=True)
+    learn = learner(dls, small_items(16), Sizes())
+    learn.fit(2)
+    assert learn.seen.train==due(16, by=16) and learn.sizes.made==[[h] for h,_ in due(16, by=16)]
+
 def test_plain_pytorch_takes_the_same_regions(files):
     def run(*cbs):
         class Middle(Callback):

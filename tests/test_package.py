@@ -52,3 +52,13 @@ def test_wheel_and_sdist_install_and_import(tmp_path):
         assert r.returncode==0, r.stderr[-2000:]
         r = python(code, PYTHONPATH=str(to))
         assert r.stdout.split() == [str(to/'fastresize/__init__.py'), '4'], r.stderr
+
+def test_no_name_of_the_front_door_is_that_of_a_module():
+    "Importing a module sets the package's attribute of its name, whatever was there"
+    r = python("import pkgutil, types, importlib, fastresize\n"
+               "modules = [m.name for m in pkgutil.iter_modules(fastresize.__path__)]\n"
+               "assert not {*modules} & {*fastresize.__all__}\n"
+               "for m in modules: importlib.import_module(f'fastresize.{m}')\n"
+               "import fastresize.all as a\n"
+               "assert all(callable(getattr(o, n)) for o in (a, fastresize) for n in fastresize.__all__); print('ok')")
+    assert r.stdout.strip()=='ok', r.stderr

@@ -17,4 +17,5 @@ def test_two_processes(tmp_path):
     assert a['weights'] == b['weights']             # equal to the bit: JSON keeps every digit of a float
     assert a['dry_calls'] == b['dry_calls'] == []   # the dry run asks no other process for anything
     assert a['reductions'] == b['reductions'] == 0 and a['hook'] == len(a['train'])*(a['hook']//len(a['train'])) > 0
+    assert a['small'] == b['small'] == a['came'] == b['came'] == expected   # with `resize_items=True`, from the workers
     assert r.stdout.count('Progressively increase') == 1

@@ -2,7 +2,7 @@
 import json, os, subprocess, sys
 from pathlib import Path
 import pytest
-from fastresize.demo_data import demo_data
+from fastresize.demo import demo_data
 
 def test_imagenette_notebook(tmp_path):
     nb = Path(__file__).parent.parent/'nbs'/'tutorial.imagenette.ipynb'

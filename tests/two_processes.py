@@ -48,6 +48,19 @@ set_seed(1)
 learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), Hook(), DryCalls(), DryCallsEnd())
 with learn.distrib_ctx(sync_bn=False):
     learn.fit(4)
+
+class Came(Transform):
+    "Writes down what comes from the loader"
+    order,sizes = -10,[]
+    def encodes(self, x:TensorImage):
+        self.sizes.append(tuple(x.shape[-2:]))
+        return x
+
+small = learner(make_dls(Came(), item_tfms=Resize(64), workers=1), ProgressiveResize(increase_by=8, resize_items=True, verbose=False))
+with small.distrib_ctx(sync_bn=False): small.fit(4)
+n = len(small.seen.train)+len(small.seen.valid)
+out.update(small=small.seen.train, came=[s for e in range(4) for s in Came.sizes[-n:][e*(n//4):][:len(small.seen.train)//4]])
+
 rank = int(os.environ['RANK'])
 weights = [p.flatten().tolist() for p in learn.model.parameters()]
 out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=weights)
