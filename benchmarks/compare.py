@@ -120,6 +120,8 @@ modes = {
     'items':           Mode('`ProgressiveResize(resize_items=True)`', lambda a: ours(a, resize_items=True), 'batch', '#0072b2', 'P'),
     'items epoch':     Mode('the same, arguments as in `epoch`',
                             lambda a: ours(a, increase_mode='epoch', resize_items=True), 'epoch', '#0072b2', 'X'),
+    'cache':           Mode('`ProgressiveResize(resize_items=True, cache_items=4e9)`', lambda a: ours(a, resize_items=True, cache_items=4e9),
+                            'batch', '#0072b2', '*'),
     'smaller':         Mode('`ProgressiveResize(final_size=..., resize_valid=False)`: to 0.8 of the size, validated at the whole of it',
                             lambda a: ours(a, final_size=round(.8*a.size), resize_valid=False), colour='#d55e00', marker='o'),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),

@@ -1,10 +1,12 @@
 """What `resize_items=True` gives a training that waits for its pictures: `python benchmarks/items.py`
 
 `items`: the CPU time of an item, from opening the file to the tensor, by fastai alone, and by `resize_items` at full size and at
-half of it; and over the default schedule, which is small for half of a training and grows in the next quarter.
+half of it, there also from decoded pictures that were kept (`cache_items`); and over the default schedule, which is small for half
+of a training and grows in the next quarter.
 
 `fits`: whole trainings of a model that takes next to no time, with `--workers` loader processes, so that reading the pictures is
-all that there is to wait for: at full size, progressively, and progressively with `resize_items=True`.
+all that there is to wait for: at full size, progressively, and progressively with `resize_items=True`, without and with
+`cache_items`; and of each the epochs at the initial size but the first.
 
 Photographs of 500×375 pixels are drawn, with noise and detail at every scale as photographs have it, and saved as JPEG of quality
 90; `--data` takes any folder of real ones. Every round measures everything once, in an order of its own; medians, and ratios within
@@ -22,7 +24,7 @@ from fastcore.script import call_parse
 from record import head, interleaved, report, stem, table
 from fastresize.all import *
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
-from fastresize.items import Share, making
+from fastresize.items import Kept, Share, making
 
 full = 224
 pipelines = dict(Resize=lambda: Resize(full), RandomResizedCrop=lambda: RandomResizedCrop(full, min_scale=.35))
@@ -60,12 +62,13 @@ def seconds_of_items(files, tfm, share):
 def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
     sizes = [s for s in (112,128,160,192,224)]
-    what = [(p,s) for p in pipelines for s in (None,*sizes)]
-    took = {k: [] for k in what}
+    what = [(p,s) for p in pipelines for s in (None,*sizes,'kept')]
+    took,kept = {k: [] for k in what},Kept(10e9).begun()
     for r,order in interleaved(what, rounds+1):
         for p,s in order:
-            t = seconds_of_items(files, pipelines[p], s and Share((s,s), (full,full)))
-            if r: took[p,s].append(t)
+            share = Share((sizes[0],)*2, (full,full), kept) if s=='kept' else s and Share((s,s), (full,full))
+            t = seconds_of_items(files, pipelines[p], share)
+            if r: took[p,s].append(t)   # the round before the first one fills what is kept
     schedule = size_schedule(full, 20)
     n = 1000
     seen = [s[0] for s in schedule.sizes_of(0, 1, n)]
@@ -74,32 +77,42 @@ def items(files, rounds):
         plain = np.array(took[p,None])
         of_size = np.array([[np.interp(s, sizes, [took[p,k][r] for k in sizes]) for s in seen] for r in range(rounds)]).mean(1)
         rows.append(dict(items=p, plain_ms=1e3*median(plain), full_ms=1e3*median(took[p,224]), half_ms=1e3*median(took[p,112]),
-                         full=median(plain/took[p,224]), half=median(plain/took[p,112]), schedule=median(plain/of_size)))
+                         full=median(plain/took[p,224]), half=median(plain/took[p,112]), schedule=median(plain/of_size), kept_ms=1e3*median(took[p,'kept']),
+                         kept=median(plain/took[p,'kept'])))
+    kept.close()
     return rows
 
 # ---- whole trainings
 
-modes = {'full size': dict(), 'progressive': dict(resize_items=False), 'resize_items': dict(resize_items=True)}
+modes = {'full size': dict(), 'progressive': dict(resize_items=False), 'resize_items': dict(resize_items=True),
+         'cache_items': dict(resize_items=True, cache_items=10e9)}
+
+class Epochs(Callback):
+    "When each epoch ends"
+    def before_fit(self): self.ends = []
+    def after_epoch(self): self.ends.append(perf_counter())
 
 def fit_once(files, mode, workers, epochs, bs=32):
-    "Seconds of a training"
+    "Seconds of a training, and of its epochs at the initial size but the first"
     block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: len(f.name)%2, splitter=RandomSplitter(.1, seed=0),
                       item_tfms=Resize(full), batch_tfms=[])
     dls = block.dataloaders(files, bs=bs, num_workers=workers, device='cpu')
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2))
     cbs = [] if mode=='full size' else [ProgressiveResize(increase_by=16, verbose=False, **modes[mode])]
-    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), cbs=cbs)
+    learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), cbs=[*cbs,Epochs()])
     with learn.no_bar(), learn.no_logging():
         start = perf_counter()
         learn.fit(epochs)
-        return perf_counter()-start
+        ends,half = learn.epochs.ends,epochs//2
+        return perf_counter()-start,ends[half-1]-ends[0]
 
 def fits(files, rounds, workers, epochs):
-    "Seconds of every mode, one a round"
-    took = {m: [] for m in modes}
+    "Seconds of every mode, one a round, and of its small epochs"
+    took,small = {m: [] for m in modes},{m: [] for m in modes}
     for r,order in interleaved(modes, rounds):
-        for m in order: took[m].append(fit_once(files, m, workers, epochs))
-    return took
+        for m in order:
+            for o,t in zip((took,small), fit_once(files, m, workers, epochs)): o[m].append(t)
+    return took,small
 
 def ratio(took, a, b): return [x/y for x,y in zip(took[a], took[b])]
 
@@ -115,6 +128,7 @@ def main(
     "Measure what making items small saves"
     with in_one_line('items'):
         check_numbers(dict(n=n, rounds=rounds, epochs=epochs))
+        if epochs<4: raise BenchError(f'--epochs {epochs}: expected 4 or more, so that two are at the initial size')
         out_folder(out)
         folder = TemporaryDirectory()
         files = get_image_files(data or draw(folder.name, n)).sorted()[:n]
@@ -122,11 +136,13 @@ def main(
     torch.set_num_threads(1)
     rows = items(files[:200], rounds)
     print(table([{k: v if isinstance(v, str) else f'{v:.2f}' for k,v in r.items()} for r in rows]))
-    took = fits(files, rounds, workers, epochs)
-    gains = {f'{a} / {b}': ratio(took, a, b) for a,b in (('full size','progressive'), ('full size','resize_items'), ('progressive','resize_items'))}
+    took,small = fits(files, rounds, workers, epochs)
+    pairs = (('full size','progressive'), *((a,b) for b in ('resize_items','cache_items') for a in ('full size','progressive')))
+    gains = {f'{a} / {b}': ratio(took, a, b) for a,b in pairs}
+    gains |= {f'{a} / {b}, small epochs but the first': ratio(small, a, b) for a,b in pairs}
     print(table([{'training': m, 'seconds': f'{median(t):.1f}'} for m,t in took.items()]))
     print(table([{'times as fast': k, 'median': f'{median(v):.2f}', 'range': f'{min(v):.2f} to {max(v):.2f}'} for k,v in gains.items()]))
     sizes = np.array([Image.open(f).size for f in files])
     args = dict(data=bool(data), n=len(files), mean_size=sizes.mean(0).tolist(), bytes=int(np.mean([f.stat().st_size for f in files])),
                 rounds=rounds, workers=workers, epochs=epochs)
-    print('wrote', *report(stem(out, 'items photographs' if data else 'items drawn'), dict(head(device_name(), args), items=rows, fits=took), rows))
+    print('wrote', *report(stem(out, 'items photographs' if data else 'items drawn'), dict(head(device_name(), args), items=rows, fits=took, small_epochs=small), rows))

@@ -49,7 +49,7 @@ class Plan:
         loaders = (*learn.dls.loaders[:2], None)[:2]
         looks = [self._look(dl) for dl in loaders]
         self.own = [None if b is None else size_of(self.parts.split(b)[0], args.pictures) for b in looks]   # of training and of validation
-        self.ways,self.items,self.seen = [None,None],[None,None],set()
+        self.ways,self.items,self.seen,self.kept = [None,None],[None,None],set(),None
         if looks[0] is not None and self.own[0] is None: self._give_up()
         elif self.asked or self.own[0]: self._settle(loaders, looks, looks[0])
 
@@ -157,7 +157,7 @@ def with_small_items(self:Plan):
 @patch
 def share(self:Plan, size:tuple, i:int) -> Share:
     "How much smaller pictures are in a batch for which the schedule names `size`"
-    return Share(self.due(size, i), self.own[i])
+    return Share(self.due(size, i), self.own[i], self.kept and self.kept.begun())
 
 @patch
 def _no_steering(self:Plan, got, due):
@@ -249,6 +249,7 @@ def train(self:Plan,
     "Have the batches of the coming training loop made at their sizes"
     n,steer,self.seen = max(1, len(self.learn.dl)),Steer(self.learn.dl),set()
     sizes = self.sizes_of(epoch, n) if self.schedule else []
+    if self.kept and self.kept.full and sizes and sizes[0]!=self.now: self.kept.close()   # room for what this size needs
     if self.args.empty_cache and sizes and sizes[0]!=self.now: torch.cuda.empty_cache()
     get_sized,begins = self._dealt(sizes, 0)
     def make(get, i):

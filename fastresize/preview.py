@@ -125,6 +125,7 @@ def _planned(twin, cb, n_epoch) -> Plan:
     "The plan that `cb` makes for a training of `n_epoch` epochs, and tries in its first batch"
     first = _OneBatch()
     twin.fit(n_epoch, cbs=[cb,first])
+    first.plan.kept = None
     return first.plan
 
 def _measure(twin, plan, size, n_batch):

@@ -14,6 +14,7 @@ from fastcore.basics import store_attr
 
 from .check import as_size, expect, is_int
 from .compiled import CompileCost, is_compiled, too_many
+from .items import Kept
 from .log import SizeLog, Trackers
 from .plan import Plan, no_batches
 from .probe import OnlyTrains, size_of, trains
@@ -51,6 +52,7 @@ class ProgressiveResize(OnlyTrains):
         pictures=None, # Positions or keys of the inputs that are pictures; by default all that look like it
         try_sizes:bool=True, # Try every size on the model in the first batch
         resize_items:bool=False, # Decode and crop pictures at the size of their batch, so that the loader keeps up
+        cache_items:int=0, # With `resize_items`: bytes on disk for decoded pictures, kept while the training lasts
     ):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size,self.surprise = schedule,schedule,None,None
@@ -64,6 +66,8 @@ class ProgressiveResize(OnlyTrains):
         by_epoch = self.growth.increase_mode==IncreaseMode.Epoch
         expect(not empty_cache or by_epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
         expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
+        expect(isinstance(cache_items, (int,float)) and cache_items>=0, 'cache_items', cache_items, 'a number of bytes, 0 or more')
+        expect(resize_items or not cache_items, 'cache_items', cache_items, '0 without `resize_items=True`')
 
     def _end(self):
         if self.plan: self._pause()
@@ -79,6 +83,7 @@ class ProgressiveResize(OnlyTrains):
         if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         plan = Plan(self.learn, self, self.n_epoch)
         if plan.blind: return
+        if self.cache_items: plan.kept = Kept(self.cache_items)
         self.plan,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
         if is_compiled(self.learn.model): self.compiling = CompileCost()
         self.rehearsal = Rehearsal(plan, self._say)
@@ -137,11 +142,13 @@ class ProgressiveResize(OnlyTrains):
 
     def _pause(self):
         "A loop has ended early, and perhaps the training: everything is as without the callback until it goes on"
-        for o in filter(None, (self.rehearsal, self.log, self.trackers)): o.close()
+        for o in filter(None, (self.rehearsal, self.log, self.trackers, self.plan.kept)): o.close()
 
     def after_fit(self):
         "Say what is known only now"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None))
         if self.plan.fell_short() and not self.surprise: warn(self.plan.fell_short())
+        kept,items = self.plan.kept,self.plan.items
         self._end()
+        if kept and any(items) and kept.words(): warn(f'`cache_items`: {kept.words()}')

@@ -389,12 +389,13 @@ def test_the_monitor_names_it_where_the_model_waits(files, capsys):
         def encodes(self, x:PILImage):
             time.sleep(.01)
             return x
-    for args,n in ((dict(), 1), (dict(resize_items=True), 0)):
+    for args,words in ((dict(), '; `resize_items=True`, more'), (dict(resize_items=True), '; `cache_items`, more'),
+                       (dict(resize_items=True, cache_items=1e8), '; more')):
         dls,_ = photo_dls(files, Slow(), Resize(64))
         learn = photo_learner(dls, ProgressiveResize(increase_by=8, verbose=False, start=.8, finish=.9, **args), ThroughputMonitor())
         learn.fit(2)
         out = capsys.readouterr().out
-        assert 'waited for data' in out and out.count('`resize_items=True`, more workers')==n
+        assert 'waited for data' in out and words in out
 
 def test_the_preview_measures_it(tmp_path):
     "Large files and a tiny model: nothing but reading takes time"
@@ -432,3 +433,105 @@ def test_who_takes_indices_all_at_once_gets_finished_batches(files):
     learn = learner(dls, small_items(8), Sizes())
     with pytest.warns(UserWarning) as record: learn.fit(2)
     assert len(_words(record))==2 and learn.seen.train==due(16)
+
+# ---- kept from epoch to epoch
+
+class Batches(Callback):
+    "Every batch"
+    def before_fit(self): self.got = []
+    def before_batch(self): self.got.append(self.x.as_subclass(Tensor).clone())
+
+class Folder(Batches):
+    "And what is on disk after each epoch"
+    def before_fit(self): self.paths,self.bytes,self.got = set(),[],[]
+    def after_epoch(self):
+        if not (kept := self.progressive_resize.plan.kept).folder: return
+        self.paths.add(Path(kept.folder))
+        self.bytes.append(sum(f.stat().st_size for f in Path(kept.folder).iterdir()))
+
+def kept_fit(files, *args, way='random', workers=0, epochs=4, **kwargs):
+    dls,_ = photo_dls(files, *ways[way], workers=workers, batch_tfms=[Normalize.from_stats(*imagenet_stats)])
+    learn = photo_learner(dls, small_items(**kwargs), *args)
+    return learn,seeded(learn, epochs)
+
+@pytest.mark.parametrize('way,workers', [('random',0),('crop',0),('flipped',0),('presized',0),('pad',0),('random',2)])
+def test_kept_pictures_are_the_same_to_the_bit(files, way, workers):
+    a,ra = kept_fit(files, Batches(), way=way, workers=workers)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        b,rb = kept_fit(files, Folder(), way=way, workers=workers, cache_items=1e8)
+    assert ra==rb and not [w for w in said if 'cache_items' in str(w.message)]
+    if not workers: assert same(a.batches.got, b.folder.got)   # whose workers draw numbers of their own
+    assert a.seen.train==b.seen.train==due(32, by=16)
+    assert len(b.folder.paths)==1 and min(b.folder.bytes)>40*1000 and not any(p.exists() for p in b.folder.paths)
+
+@pytest.mark.parametrize('workers', [0,2])
+def test_no_file_is_opened_in_the_second_epoch(files, workers, monkeypatch):
+    "Files that have gone after the first: what is kept is what there is, by name, time and size"
+    opened,real = [],Image.open
+    def counting(f, *args, **kwargs):
+        if isinstance(f, Path): (log/f'{f.stem}-{len(list(log.iterdir()))}-{os.getpid()}').touch()
+        return real(f, *args, **kwargs)
+    import tempfile
+    log = Path(tempfile.mkdtemp())
+    class Forget(Callback):
+        counts = []
+        def before_epoch(self): self.counts.append(len(list(log.iterdir())))
+    monkeypatch.setattr(Image, 'open', counting)
+    learn,_ = kept_fit(files, Forget(), way='squish', workers=workers, epochs=3, start=.8, finish=.9, cache_items=1e8)
+    first,second,third = Forget.counts[-3:]
+    assert second-first>=40 and third==second
+
+@pytest.mark.parametrize('most', [1, 200e3, 1e6])
+@pytest.mark.parametrize('workers', [0,2])
+def test_never_more_than_the_bytes_given(files, most, workers):
+    with pytest.warns(UserWarning, match='`cache_items`: full after|`cache_items`: nothing') as said:
+        learn,_ = kept_fit(files, Folder(), way='random', workers=workers, cache_items=most)
+    assert learn.folder.bytes and max(learn.folder.bytes)<=max(most, 1000)
+    assert learn.seen.train==due(32, by=16)
+
+def test_a_file_that_changes_is_decoded_anew(files, tmp_path):
+    shutil.copytree(files, tmp_path/'own')
+    class Paint(Callback):
+        order = 200
+        def before_fit(self): self.blue = []
+        def before_batch(self):
+            if self.training: self.blue.append(self.x[:,2].mean().item())
+        def after_epoch(self):
+            if self.epoch==0:
+                for f in pick(tmp_path/'own'): Image.new('RGB', (200,150), (0,0,255)).save(f)
+    dls,_ = photo_dls(tmp_path/'own', Resize(64))
+    learn = photo_learner(dls, small_items(start=.8, finish=.9, cache_items=1e8), Paint())
+    learn.fit(2)
+    assert max(learn.paint.blue[:8])<.8 and min(learn.paint.blue[8:])>.95
+
+@pytest.mark.parametrize('exc', [KeyboardInterrupt(), CancelFitException(), Boom('b')], ids=str)
+def test_nothing_is_left_on_disk(files, exc):
+    class Look(Callback):
+        def after_epoch(self): self.path = Path(self.progressive_resize.plan.kept.folder)
+    dls,_ = photo_dls(files, Resize(64), workers=2)
+    learn = photo_learner(dls, small_items(cache_items=1e8), Look(), Fault('after_batch', exc, True))
+    try: learn.fit(4)
+    except (KeyboardInterrupt,Boom): pass
+    path = learn.look.path
+    assert path.name.startswith('fastresize-') and not [*path.parent.glob(f'{path.name}*')]
+
+class Opened(tud.Dataset):
+    "Its pictures are opened by fastai"
+    def __init__(self, path): self.files,self.transform = pick(path),pipelines['v1_resize']()
+    def __len__(self): return len(self.files)
+    def __getitem__(self, i): return self.transform(PILImage.create(self.files[i])),i%2
+
+def test_kept_for_loaders_in_plain_pytorch(files):
+    def dls_of(ds): return DataLoaders(*[tud.DataLoader(ds, batch_size=4, num_workers=2, persistent_workers=True) for _ in range(2)])
+    learn = photo_learner(dls_of(Opened(files)), small_items(cache_items=1e8), Folder())
+    learn.fit(2)
+    assert learn.seen.train==due(20, by=16) and min(learn.folder.bytes)>40*1000
+    learn = photo_learner(dls_of(ImageFolder(files, pipelines['v1_resize']())), small_items(cache_items=1e8))
+    with pytest.warns(UserWarning, match='`cache_items`: nothing was kept: no picture was opened'): learn.fit(2)
+
+@pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected 0 without `resize_items=True`"),
+    (dict(cache_items=-1, resize_items=True), "`cache_items`=-1: expected a number of bytes, 0 or more"),
+    (dict(cache_items='1GB', resize_items=True), "`cache_items`='1GB': expected a number of bytes")])
+def test_what_cannot_be_kept_in(args, words):
+    with pytest.raises(ValueError, match=re.escape(words)): ProgressiveResize(**args)
