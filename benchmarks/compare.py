@@ -46,6 +46,7 @@ from fastresize.progressive import ProgressiveResize
 from fastresize.schedule import SizeSchedule, size_schedule
 from fastresize.throughput import ThroughputMonitor
 from peers import SecondResize, load_fastxtend
+from remedies import RenewNorm, WarmAfterGrowth
 
 n_sample,n_warm = 20,2
 
@@ -124,12 +125,20 @@ modes = {
                             'batch', '#0072b2', '*'),
     'smaller':         Mode('`ProgressiveResize(final_size=..., resize_valid=False)`: to 0.8 of the size, validated at the whole of it',
                             lambda a: ours(a, final_size=round(.8*a.size), resize_valid=False), colour='#d55e00', marker='o'),
+    'filtered':        Mode('`batch` with one extra resize of the finished batch, which has a filter, in place of sampling',
+                            lambda a: ours(a, add_resize=True), colour='#009e73', marker='o'),
+    'larger':          Mode('`batch` from three quarters of the size instead of half', lambda a: ours(a, initial_size=.75), colour='#009e73', marker='s'),
+    'renewed':         Mode('`batch`, with the statistics of normalisation taken anew at full size, from 20 batches, at the end',
+                            lambda a: [*ours(a), RenewNorm()], colour='#009e73', marker='^'),
+    'warm':            Mode('`batch`, with ten batches of warm-up after each growth', lambda a: [*ours(a), WarmAfterGrowth()], colour='#009e73', marker='v'),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),
     'lowpass':         Mode("`ProgressiveResize(method='lowpass')`", lambda a: ours(a, method='lowpass'), 'batch', '#56b4e9', 'v'),
     'equal time':      Mode('`batch`, with the number of epochs that comes nearest to the seconds of `full`, by the first seed, and at least one epoch more',
                             ours, colour='#009e73', marker='P', fits=lambda a: [(a.size, a.equal_epochs())]),
     'preview':         Mode('no training: what `learn.preview_resize` predicts for `batch` and `epoch`'),
     'floor':           Mode('the bare steps of `full`, `batch` and `epoch`; 20 steps of each size are timed, after 2 that are not, and scaled up to their number')}
+
+special = 'items epoch','cache','smaller','filtered','larger','renewed','warm'   # only where they are asked for
 
 # ---- one training
 
@@ -393,7 +402,7 @@ def main(
     lr:float=3e-3, # Highest learning rate of the one cycle
     seeds:int=3, # How many seeds, from 42 on
     workers:int=None, # Loader processes (default: fastai's choice)
-    modes:str=','.join(modes), # Which of these, separated by commas
+    modes:str=','.join(m for m in modes if m not in special), # Which of these, separated by commas
     n_train:int=0, # At most so many training pictures, evenly over the classes; 0 for all
     cached:bool=False, # Keep in memory what the loaders make of each picture before it is part of a batch; its random crop stays the same
     device_name:str=None, # What to call the machine (default: its own name)

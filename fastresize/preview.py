@@ -192,7 +192,17 @@ def __str__(self:Preview):
     return (f'{counted(self.n_epoch, "epoch")} would take {duration(some, full)} instead of {duration(full)} at full size: '
             f'{some/full:.0%} of the time, {full/some:.2f} times as fast. Measured at {sizes} px.'
             + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled
-            + (f' With `resize_items=True` {self.with_items.speedup:.2f} times as fast.' if self.worth_items else ''))
+            + (f' With `resize_items=True` {self.with_items.speedup:.2f} times as fast.' if self.worth_items else '')
+            + self.verdict)
+
+@patch(as_prop=True)
+def verdict(self:Preview) -> str:
+    "Why it does not pay, in a sentence; nothing where it saves a tenth of the time or more"
+    if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
+    s = self.schedule
+    share = self.pace(s.initial)[1]/self.pace(s.final)[1]
+    why = f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else 'so little of the training is below full size'
+    return f' It does not pay here: {why}.'
 
 @patch(as_prop=True)
 def worth_items(self:Preview) -> bool:
@@ -239,7 +249,7 @@ def _three(sizes):
 def _with_args(cb, kwargs):
     "`cb`, or a `ProgressiveResize` like it but for `kwargs`"
     own = {} if cb is None else {k: getattr(cb, 'given' if k=='schedule' else k) for k in signature(ProgressiveResize).parameters}
-    return ProgressiveResize(**{**own, **kwargs, 'verbose': False})
+    return ProgressiveResize(**{**own, **kwargs, 'verbose': False, 'frozen': True})
 
 @patch
 def preview_resize(self:Learner,

@@ -53,6 +53,7 @@ class ProgressiveResize(OnlyTrains):
         try_sizes:bool=True, # Try every size on the model in the first batch
         resize_items:bool=False, # Decode and crop pictures at the size of their batch, so that the loader keeps up
         cache_items:int=0, # With `resize_items`: bytes on disk for decoded pictures, kept while the training lasts
+        frozen:bool=True, # Grow also where the body of the model is frozen, as in the first fit of `fine_tune`; False trains at full size there
     ):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size,self.surprise = schedule,schedule,None,None
@@ -79,6 +80,7 @@ class ProgressiveResize(OnlyTrains):
         self._end()
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
+        if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while the body is frozen.')
         others = self.learn._grab_cbs(ProgressiveResize)
         if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         plan = Plan(self.learn, self, self.n_epoch)
@@ -148,6 +150,7 @@ class ProgressiveResize(OnlyTrains):
         "Say what is known only now"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None))
+        self._say(self.schedule and self.log.pace.words(self.schedule.final, any(self.plan.items)))
         if self.plan.fell_short() and not self.surprise: warn(self.plan.fell_short())
         kept,items = self.plan.kept,self.plan.items
         self._end()

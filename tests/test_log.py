@@ -3,6 +3,7 @@ import sys
 import pandas as pd
 import pytest
 
+import fastresize.log
 from util import *
 
 rows = pytest.mark.parametrize('increase_mode', ['batch','epoch'])
@@ -266,3 +267,46 @@ def test_a_learner_without_a_recorder():
     learn = Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), default_cbs=False, cbs=cbs)
     learn.fit(4)
     assert learn.seen.train==due(32)
+
+# ---- what it was worth
+
+class Clock:
+    "Stands still but for what is said to take time"
+    def __init__(self): self.now = 0.
+    def __call__(self): return self.now
+
+class Takes(Callback):
+    "Steps of so many milliseconds, by the height of the pictures"
+    def __init__(self, clock, ms): self.clock,self.ms = clock,ms
+    def after_pred(self): self.clock.now += self.ms(self.x.shape[-2])
+
+class SlowItems(Transform):
+    def __init__(self, clock): self.clock = clock
+    def encodes(self, x:PILImage):
+        self.clock.now += 4
+        return x
+
+def worth(capsys, monkeypatch, ms, item_ms=0, **kwargs):
+    clock = Clock()
+    monkeypatch.setattr(fastresize.log, 'perf_counter', clock)
+    dls = make_dls(*aug_transforms(), item_tfms=[SlowItems(clock)] if item_ms else [])
+    learn = learner(dls, ProgressiveResize(**{'increase_by':16, **kwargs}), Takes(clock, ms))
+    learn.fit(4)
+    return capsys.readouterr().out
+
+def test_what_a_training_has_saved_is_said(capsys, monkeypatch):
+    "Half of 32 batches at 32 px, a quarter at 48, a quarter at 64"
+    out = worth(capsys, monkeypatch, lambda h: h)
+    assert 'Images of 32 px took 0.50 of the time of 64 px: this training took about 0.69 of one at full size.\n' in out
+    assert 'did not pay' not in out
+
+def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, monkeypatch):
+    out = worth(capsys, monkeypatch, lambda h: 60)
+    assert 'took about 1.00 of one at full size. Progressive resizing did not pay here: either the steps are too short' in out
+    out = worth(capsys, monkeypatch, lambda h: 8, 4)   # batches of 8
+    assert 'did not pay here: 80% of the time the model waited for its data; `resize_items=True` would help.' in out
+    assert 'data; more workers would help.' in worth(capsys, monkeypatch, lambda h: 8, 4, resize_items=True)
+
+def test_nothing_is_said_where_too_little_was_seen(capsys, monkeypatch):
+    assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, verbose=False)
+    assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, start=.98, finish=1.)   # one batch of full size

@@ -210,3 +210,12 @@ def test_show_sizes_makes_the_same_random_choices():
 
 def test_show_sizes_of_no_schedule():
     with pytest.raises(ValueError, match="`schedule`='x': expected a `SizeSchedule`"): show_sizes(make_dls(), 'x')
+
+def test_the_verdict_where_it_would_not_pay():
+    paces = {(32,32): [0.,0.09,0.,0.], (64,64): [0.,0.1,0.,0.]}
+    def of(paces, *pcts, **kwargs): return Preview(SizeSchedule((32,64), pcts), 4, (8,0), paces, **kwargs)
+    slow = of(paces, .5)
+    assert str(slow).endswith('0.95 of the time, 1.05 times as fast.'.replace('0.95', '95%')+' Measured at 32, 64 px. It does not pay here: a batch of 32 px takes 0.90 of the time of one of 64 px.')
+    cheap = {**paces, (32,32): [0.,0.02,0.,0.]}
+    assert of(cheap, .05).verdict==' It does not pay here: so little of the training is below full size.'
+    assert of(cheap, .5).verdict=='' and of(paces, .5, with_items=of(cheap, .5)).verdict==''

@@ -18,15 +18,18 @@ def test_mixup_and_cutmix(make, mix):
     assert len({round(l,4) for l in lams})>16 # a mix of its own for every batch
 
 def test_random_erasing():
-    learn = learner(make_dls(*aug_transforms(), RandomErasing(p=1., sl=0.2, sh=0.3)), pr())
-    changed = []
-    real = RandomErasing.__call__
-    class Look(Callback):
-        def before_batch(self):
-            if self.training: changed.append(tuple(self.x.shape[-2:]))
-    learn.add_cb(Look())
+    "A fifth of every picture or more, at every size"
+    erased = []
+    class Before(Transform):
+        order,split_idx = RandomErasing.order-1,0
+        def encodes(self, x:TensorImage): self.x = x.clone()
+    class After(Transform):
+        order,split_idx = RandomErasing.order+1,0
+        def encodes(self, x:TensorImage): erased.append((tuple(x.shape[-2:]), (x!=before.x).any(1).float().mean((1,2)).min().item()))
+    before = Before()
+    learn = learner(make_dls(*aug_transforms(), before, RandomErasing(p=1., sl=0.2, sh=0.3), After()), pr())
     learn.fit(4)
-    assert learn.seen.train == changed == due(32)
+    assert learn.seen.train == due(32) and {s for s,_ in erased}=={*due(32)} and min(o for _,o in erased)>.15
 
 def test_gradient_accumulation():
     steps = []

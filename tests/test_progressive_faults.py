@@ -105,18 +105,20 @@ def test_copies_work(how, used):
     learn.fit(4)
     assert learn.seen.train == due(32)
 
-def test_fine_tune_both_phases_and_one():
+def test_fine_tune_both_phases_and_one(capsys):
     dls = make_dls(*aug_transforms())
     def split(m): return [params(m[:2]), params(m[2:])]
     learn = learner(dls, ProgressiveResize(increase_by=8), splitter=split)
     learn.fine_tune(4, freeze_epochs=2)
     assert learn.seen.train == due(16) + due(32)
-    learn = learner(dls, splitter=split)
+    capsys.readouterr()
+    learn = learner(dls, ProgressiveResize(increase_by=8, frozen=False), splitter=split)
+    learn.fine_tune(4, freeze_epochs=2)
+    assert learn.seen.train == [(64,64)]*16 + due(32)
+    assert capsys.readouterr().out.count('Images have full size while the body is frozen.')==1
+    assert learn.seen.valid[:4] == [(64,64)]*4
     learn.freeze()
-    learn.fit_one_cycle(1)
-    learn.unfreeze()
-    learn.fit_one_cycle(4, cbs=ProgressiveResize(increase_by=8))
-    assert learn.seen.train == [(64,64)]*8 + due(32)
+    assert learn.preview_resize(4, show_plot=False).schedule.initial==(32,32)   # what the long phase would do
 
 @pytest.mark.parametrize('mode', ['batch','epoch'])
 @pytest.mark.parametrize('k', [1,2,3])

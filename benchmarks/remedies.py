@@ -1,0 +1,26 @@
+"""What might win back the points that small pictures cost, one thing at a time, as `compare.py` trains it
+
+Each mode of `--modes batch,filtered,larger,renewed,warm` is `batch` but for one thing; `filtered` leaves the aliases out."""
+from itertools import islice
+
+from fastai.callback.schedule import ParamScheduler
+from fastai.vision.all import Callback
+from torch.optim.swa_utils import update_bn
+
+class RenewNorm(Callback):
+    "When the training is over, the statistics of normalisation are taken anew, from `n` full-size training batches (as MixSize does)"
+    def __init__(self, n=20): self.n = n
+    def after_fit(self): update_bn(islice(self.dls.train, self.n), self.model, self.dls.device)
+
+class WarmAfterGrowth(Callback):
+    "The learning rate begins anew from next to nothing after each growth, and is the scheduler's again after `n` batches"
+    order = ParamScheduler.order+1
+    def __init__(self, n=10): self.n = n
+    def before_fit(self): self.size,self.since = None,self.n
+    def before_batch(self):
+        if not self.training: return
+        size = self.x.shape[-1]
+        if self.size not in (None,size): self.since = 0
+        self.size,self.since = size,self.since+1
+        if self.since<self.n:
+            for h in self.opt.hypers: h['lr'] *= self.since/self.n
