@@ -42,14 +42,16 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/08_log.ipynb #db3ae249
+# %% ../nbs/08_log.ipynb #7dee804b
 class Pace:
     "What the batches of each size take"
+    least = 5 # Seconds of training about which something is said
     def __init__(self): self.took,self.last = {},None
     def batch_begins(self): self.begun = perf_counter()
     def batch_ends(self,
         size:tuple, # `(height, width)` in pixels
     ):
+        "Count what this batch took, if the last one had its size"
         now,o = perf_counter(),self.took.setdefault(size, np.zeros(4))   # seconds of waiting and of steps, batches that were timed, and all
         o[3] += 1
         if self.last and self.last[1]==size: o[:3] += self.begun-self.last[0],now-self.begun,1
@@ -62,7 +64,7 @@ class Pace:
     ) -> str: # None where too little was seen
         "What small images have saved; and why, if that is next to nothing"
         known = sorted((s for s,o in self.took.items() if o[2]>=3), key=area)
-        if len(known)<2 or known[-1]!=full: return
+        if len(known)<2 or known[-1]!=full or sum(o[:2].sum() for o in self.took.values())<self.least: return
         mean = [self.took[s][:2].sum()/self.took[s][2] for s in known]
         n = [o[3] for o in self.took.values()]
         share = np.average(np.interp([area(s) for s in self.took], [area(s) for s in known], mean), weights=n)/mean[-1]

@@ -310,3 +310,4 @@ def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, monkeypatch):
 def test_nothing_is_said_where_too_little_was_seen(capsys, monkeypatch):
     assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, verbose=False)
     assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, start=.98, finish=1.)   # one batch of full size
+    assert 'took' not in worth(capsys, monkeypatch, lambda h: .1)   # three seconds
