@@ -7,6 +7,7 @@ __all__ = ['Undecodable', 'View', 'Share', 'making', 'Kept', 'Items']
 
 # %% ../nbs/05_items.ipynb #e6d52233
 import hashlib, io, math, os, pickle, random, shutil, weakref
+from warnings import warn
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -251,7 +252,7 @@ def _careful(do_item, i):
         try: return do_item(i)
         finally: _at_once.reset(token)
 
-# %% ../nbs/05_items.ipynb #d574a880
+# %% ../nbs/05_items.ipynb #f4e2eeb2
 def _remove(folder, pid):
     if os.getpid()!=pid: return   # a worker, which has a copy of everything
     try: os.rename(folder, f'{folder}-gone')   # where no worker writes any more
@@ -264,28 +265,30 @@ class Kept:
         most:int, # Bytes
         folder=None, # Where another process has begun it
     ):
-        self.most,self.folder,self.n,self.lacked = most,folder,0,False
+        self.most,self.folder,self.n,self.lacked,self.refused = most,folder,None,False,False
     def __reduce__(self): return Kept,(self.most,self.folder)
 
     def begun(self) -> 'Kept':
-        "With its folder"
-        if self.folder is None:
-            self.folder = mkdtemp(prefix='fastresize-')
-            open(f'{self.folder}/used', 'wb').close()
-            self._removed = weakref.finalize(self, _remove, self.folder, os.getpid())
+        "With its folder, where there can be one"
+        if self.folder or self.refused: return self
+        try: self.folder = mkdtemp(prefix='fastresize-')
+        except OSError as e:
+            self.refused = True
+            warn(f'`cache_items`: nothing can be kept, because there is no folder for it ({e})')
+        else: self._removed = weakref.finalize(self, _remove, self.folder, os.getpid())
         return self
 
     def close(self):
         "Remove the folder; whoever is still at it goes on without"
         if self.folder is None: return
-        self.n,self.lacked = max(self.n, self.pictures()),self.lacked or self.full
+        if os.path.isdir(self.folder): self.n,self.lacked = max(self.n or 0, self.pictures()),self.lacked or self.full
         self._removed()
         self.folder = None
 
     def words(self) -> str: # A warning, or None
         "What its user may not expect, once it is closed"
-        if not self.n: return "nothing was kept: no picture was opened from a file by fastai's `PILImage.create` or `load_image`"
-        if self.lacked: return f'full after {counted(self.n, "picture")} in {self.most/1e6:,.0f} MB: the others were decoded every time'
+        if self.lacked: return f'{self.most/1e6:.3g} MB were full, or the disk was, with {counted(self.n, "decoded picture")}; what found no room was decoded each time'
+        if self.n==0: return "nothing was kept: no picture was opened from a file by fastai's `PILImage.create` or `load_image`"
 
     def of(self,
         fn, # A file
@@ -294,14 +297,15 @@ class Kept:
         try: s = os.stat(fn)
         except (OSError,TypeError,ValueError): return
         if self.folder is None: return
-        key = hashlib.sha1(f'{os.path.abspath(fn)} {s.st_mtime_ns} {s.st_size}'.encode(errors='surrogateescape')).hexdigest()
+        key = f'{os.path.abspath(fn)} {s.st_ino} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_size}'
+        key = hashlib.sha1(key.encode(errors='surrogateescape')).hexdigest()
         return partial(self._get, key)
 
     def _get(self, key, what, make):
         f = f'{self.folder}/{key}-{what}'
         try:
             with open(f, 'rb') as o: return pickle.load(o)
-        except OSError: pass
+        except Exception: pass
         res = make()
         try: self._put(f, pickle.dumps(res, protocol=5))
         except Exception: pass   # no room on the disk, or a head that cannot be written; it is only kept to be fast
@@ -309,7 +313,7 @@ class Kept:
 
     def pictures(self) -> int:
         "How many are kept, each at one scale"
-        return sum(not o.name.endswith(('used','head')) for o in Path(self.folder).glob('*')) if self.folder else 0
+        return sum(not o.name.endswith(('used','head','.part')) for o in Path(self.folder).glob('*')) if self.folder else 0
 
     @property
     def full(self):
@@ -320,11 +324,17 @@ class Kept:
     def _put(self, f, b):
         with open(f'{self.folder}/used', 'ab', buffering=0) as used:
             if used.tell()*1024>self.most: return
+            disk = shutil.disk_usage(self.folder)
+            if disk.free-len(b)<disk.total/20: return os.truncate(used.fileno(), int(self.most)//1024+1)   # others need the disk too: full
             used.write(bytes(-(-len(b)//1023)))   # which count too
             if used.tell()*1024>self.most: return
-        mine = f'{f}.{os.getpid()}.{get_ident()}'
-        with open(mine, 'wb') as o: o.write(b)
-        os.replace(mine, f)
+        mine = f'{f}.{os.getpid()}.{get_ident()}.part'
+        try:
+            with open(mine, 'wb') as o: o.write(b)
+            os.replace(mine, f)
+        except OSError:
+            Path(mine).unlink(missing_ok=True)
+            raise
 
 # %% ../nbs/05_items.ipynb #5c0470e1
 _sized = 'Resize','RandomResizedCrop','CenterCrop'

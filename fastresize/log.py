@@ -7,6 +7,7 @@ __all__ = ['running', 'columns', 'file_columns', 'Pace', 'SizeLog', 'Trackers']
 
 # %% ../nbs/08_log.ipynb #8aff3252
 import math, sys
+from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
@@ -42,38 +43,46 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/08_log.ipynb #7dee804b
+# %% ../nbs/08_log.ipynb #e8c6fb0b
 class Pace:
     "What the batches of each size take"
     least = 5 # Seconds of training about which something is said
-    def __init__(self): self.took,self.last = {},None
-    def batch_begins(self): self.begun = perf_counter()
+    def __init__(self): self.took,self.last,self.waited = {},None,0.
     def batch_ends(self,
         size:tuple, # `(height, width)` in pixels
     ):
         "Count what this batch took, if the last one had its size"
-        now,o = perf_counter(),self.took.setdefault(size, np.zeros(4))   # seconds of waiting and of steps, batches that were timed, and all
+        now,o = perf_counter(),self.took.setdefault(size, np.zeros(4))   # seconds of waiting, and of all; batches that were timed, and all
         o[3] += 1
-        if self.last and self.last[1]==size: o[:3] += self.begun-self.last[0],now-self.begun,1
-        self.last = now,size
+        if self.last and self.last[1]==size: o[:3] += self.waited,now-self.last[0],1
+        self.last,self.waited = (now,size),0.
     def pause(self): self.last = None
+
+    @contextmanager
+    def waiting(self):
+        "The time in which a batch is made"
+        start = perf_counter()
+        try: yield
+        finally: self.waited = perf_counter()-start
 
     def words(self,
         full:tuple, # Full size, `(height, width)` in pixels
-        items:bool=False, # Whether items are made small already
+        items:bool=False, # Whether that is the user's wish already: `resize_items`
     ) -> str: # None where too little was seen
         "What small images have saved; and why, if that is next to nothing"
         known = sorted((s for s,o in self.took.items() if o[2]>=3), key=area)
-        if len(known)<2 or known[-1]!=full or sum(o[:2].sum() for o in self.took.values())<self.least: return
-        mean = [self.took[s][:2].sum()/self.took[s][2] for s in known]
+        if len(known)<2 or known[-1]!=full or sum(o[1] for o in self.took.values())<self.least: return
+        mean = [self.took[s][1]/self.took[s][2] for s in known]
         n = [o[3] for o in self.took.values()]
         share = np.average(np.interp([area(s) for s in self.took], [area(s) for s in known], mean), weights=n)/mean[-1]
-        words = f'Images of {short(known[0])} px took {mean[0]/mean[-1]:.2f} of the time of {short(full)} px: this training took about {share:.2f} of one at full size.'
+        words = (f'Images of {short(known[0])} px took {mean[0]/mean[-1]:.2f} of the time of {short(full)} px: '
+                 f'the training batches took about {share:.2f} of what they take at full size.')
         if share<=.9: return words
-        wait,step = self.took[known[0]][:2]
-        if wait<step: return f'{words} Progressive resizing did not pay here: either the steps are too short for the size to matter, or something else takes the time.'
-        more = 'more workers' if items else '`resize_items=True`'
-        return f'{words} Progressive resizing did not pay here: {wait/(wait+step):.0%} of the time the model waited for its data; {more} would help.'
+        wait,more = self.took[known[0]][0]/self.took[known[0]][1],'more workers' if items else '`resize_items=True`'
+        if mean[0]<.75*mean[-1]: why = 'so few of them were below full size'
+        elif wait>.5: why = f'{wait:.0%} of the time the model waited for its data; {more} may help'
+        else: why = 'either the steps are too short for the size to matter, or something else takes the time'
+        return f'{words} Progressive resizing did not pay here: {why}.'
 
 # %% ../nbs/08_log.ipynb #40b10f09
 class SizeLog:
@@ -109,7 +118,6 @@ class SizeLog:
     ):
         "Keep the size for the row of this epoch, and show it in the progress bar"
         self.trained = size
-        self.pace.batch_begins()
         bar = getattr(running(self.learn, 'progress', 'ProgressCallback'), 'pbar', None)
         if bar: bar.comment = f'{(bar.comment or "").split(" · ")[0]} · {short(size)} px'.removeprefix(' · ')
 
@@ -151,7 +159,7 @@ class Trackers:
         if self.reached: return
         self.reached = size==self.largest
         for cb in self.cbs:
-            worst = math.inf if cb.comp.__name__.startswith('less') else -math.inf
+            worst = math.inf if cb.comp==np.less else -math.inf   # fastai's own question
             cb.best = worst if cb not in self.kept else self.kept[cb] if self.reached else -worst
             if cb in self.kept and hasattr(cb, 'wait'): cb.wait = 0 if self.reached else -1
 
@@ -162,4 +170,4 @@ class Trackers:
     def words(self) -> str: # Or None
         "What this means for the callbacks that are there"
         names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in self.cbs if not getattr(cb, 'every_epoch', False)))
-        if names: return f'{names}: epochs at {short(self.largest)} px are compared with each other, those before them count as improvements.'
+        if names: return f'{names}: epochs at {short(self.largest)} px are compared with each other, earlier ones are not counted.'

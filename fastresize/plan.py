@@ -157,7 +157,8 @@ def with_small_items(self:Plan):
 @patch
 def share(self:Plan, size:tuple, i:int) -> Share:
     "How much smaller pictures are in a batch for which the schedule names `size`"
-    return Share(self.due(size, i), self.own[i], self.kept and self.kept.begun())
+    due = self.due(size, i)
+    return Share(due, self.own[i], self.kept and self.kept.begun() if due!=self.own[i] else None)
 
 @patch
 def _no_steering(self:Plan, got, due):
@@ -245,6 +246,7 @@ def train(self:Plan,
     epoch:int, # Which, from 0
     made=None, # Called with each batch when it is made, the size that the schedule names, and its number
     broken=None, # Called when the loop ends before its last batch
+    waiting=nullcontext, # The context in which each batch is made
 ) -> SizedDL:
     "Have the batches of the coming training loop made at their sizes"
     n,steer,self.seen = max(1, len(self.learn.dl)),Steer(self.learn.dl),set()
@@ -255,9 +257,8 @@ def train(self:Plan,
     def make(get, i):
         if self.blind: return get()
         get = get_sized(get, i)
-        if sizes: b = self.make(get, sizes[min(i, n-1)], steer)
-        else:
-            b = self.first(get)
+        with waiting(): b = self.make(get, sizes[min(i, n-1)], steer) if sizes else self.first(get)
+        if not sizes:
             if self.blind: return b
             sizes.extend(self.sizes_of(epoch, n))
         self.now = sizes[min(i, n-1)]

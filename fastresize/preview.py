@@ -125,7 +125,6 @@ def _planned(twin, cb, n_epoch) -> Plan:
     "The plan that `cb` makes for a training of `n_epoch` epochs, and tries in its first batch"
     first = _OneBatch()
     twin.fit(n_epoch, cbs=[cb,first])
-    first.plan.kept = None
     return first.plan
 
 def _measure(twin, plan, size, n_batch):
@@ -201,7 +200,9 @@ def verdict(self:Preview) -> str:
     if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
     s = self.schedule
     share = self.pace(s.initial)[1]/self.pace(s.final)[1]
-    why = f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else 'so little of the training is below full size'
+    steps = sum(self.pace(b)[1] for e in range(self.n_epoch) for b in s.sizes_of(e, self.n_epoch, self.n_batches[0]))
+    why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else
+           f'only {steps/self.seconds:.0%} of the time goes into training batches' if steps<self.seconds/2 else 'so little of the training is below full size')
     return f' It does not pay here: {why}.'
 
 @patch(as_prop=True)
@@ -249,7 +250,7 @@ def _three(sizes):
 def _with_args(cb, kwargs):
     "`cb`, or a `ProgressiveResize` like it but for `kwargs`"
     own = {} if cb is None else {k: getattr(cb, 'given' if k=='schedule' else k) for k in signature(ProgressiveResize).parameters}
-    return ProgressiveResize(**{**own, **kwargs, 'verbose': False, 'frozen': True})
+    return ProgressiveResize(**{**own, **kwargs, 'verbose': False, 'frozen': True, 'cache_items': 0})
 
 @patch
 def preview_resize(self:Learner,

@@ -12,7 +12,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.basics import store_attr
 
-from .check import as_size, expect, is_int
+from .check import as_size, expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, too_many
 from .items import Kept
 from .log import SizeLog, Trackers
@@ -67,7 +67,7 @@ class ProgressiveResize(OnlyTrains):
         by_epoch = self.growth.increase_mode==IncreaseMode.Epoch
         expect(not empty_cache or by_epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
         expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
-        expect(isinstance(cache_items, (int,float)) and cache_items>=0, 'cache_items', cache_items, 'a number of bytes, 0 or more')
+        expect(is_real(cache_items) and cache_items>=0, 'cache_items', cache_items, 'a number of bytes, 0 or more')
         expect(resize_items or not cache_items, 'cache_items', cache_items, '0 without `resize_items=True`')
 
     def _end(self):
@@ -80,7 +80,7 @@ class ProgressiveResize(OnlyTrains):
         self._end()
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
-        if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while the body is frozen.')
+        if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while layers are frozen.')
         others = self.learn._grab_cbs(ProgressiveResize)
         if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         plan = Plan(self.learn, self, self.n_epoch)
@@ -110,7 +110,8 @@ class ProgressiveResize(OnlyTrains):
     def before_train(self):
         "Deal the sizes of the epoch to its batches"
         if not self._on: return
-        self.loop = self.plan.train(self.epoch, self.rehearsal.made, self._pause)
+        if self.trackers: self.trackers.close()
+        self.loop = self.plan.train(self.epoch, self.rehearsal.made, self._pause, self.log.pace.waiting)
 
     def before_batch(self):
         "Take note of the size in hand"
@@ -150,8 +151,8 @@ class ProgressiveResize(OnlyTrains):
         "Say what is known only now"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None))
-        self._say(self.schedule and self.log.pace.words(self.schedule.final, any(self.plan.items)))
+        self._say(self.schedule and self.log.pace.words(self.schedule.final, self.resize_items))
         if self.plan.fell_short() and not self.surprise: warn(self.plan.fell_short())
-        kept,items = self.plan.kept,self.plan.items
+        kept = self.plan.kept
         self._end()
-        if kept and any(items) and kept.words(): warn(f'`cache_items`: {kept.words()}')
+        if kept and kept.words(): warn(f'`cache_items`: {kept.words()}')

@@ -485,7 +485,7 @@ def test_no_file_is_opened_in_the_second_epoch(files, workers, monkeypatch):
 @pytest.mark.parametrize('most', [1, 200e3, 1e6])
 @pytest.mark.parametrize('workers', [0,2])
 def test_never_more_than_the_bytes_given(files, most, workers):
-    with pytest.warns(UserWarning, match='`cache_items`: full after|`cache_items`: nothing') as said:
+    with pytest.warns(UserWarning, match='`cache_items`: .* MB were full, or the disk was, with .* decoded picture') as said:
         learn,_ = kept_fit(files, Folder(), way='random', workers=workers, cache_items=most)
     assert learn.folder.bytes and max(learn.folder.bytes)<=max(most, 1000)
     assert learn.seen.train==due(32, by=16)
@@ -535,3 +535,24 @@ def test_kept_for_loaders_in_plain_pytorch(files):
     (dict(cache_items='1GB', resize_items=True), "`cache_items`='1GB': expected a number of bytes")])
 def test_what_cannot_be_kept_in(args, words):
     with pytest.raises(ValueError, match=re.escape(words)): ProgressiveResize(**args)
+
+def test_no_folder_no_training_lost(files, monkeypatch):
+    "Without worker processes, which need such a folder themselves"
+    import tempfile
+    monkeypatch.setattr(tempfile, 'tempdir', '/nowhere/at/all')
+    with pytest.warns(UserWarning, match='`cache_items`: nothing can be kept, because there is no folder for it') as said:
+        learn,_ = kept_fit(files, way='crop', cache_items=1e8)
+    assert learn.seen.train==due(32, by=16) and len([w for w in said if 'cache_items' in str(w.message)])==1
+
+def test_a_full_disk_is_left_to_others(files, monkeypatch):
+    class Disk: total,free = 100e9,4e9
+    monkeypatch.setattr(shutil, 'disk_usage', lambda f: Disk)
+    with pytest.warns(UserWarning, match='or the disk was, with 0 decoded pictures'):
+        learn,_ = kept_fit(files, Folder(), way='crop', cache_items=1e8)
+    assert max(learn.folder.bytes)<2e5 and learn.seen.train==due(32, by=16)
+
+def test_resumed_after_the_last_growth_nothing_is_kept_and_nothing_said(files, recwarn):
+    dls,_ = photo_dls(files, Resize(64))
+    learn = photo_learner(dls, small_items(cache_items=1e8))
+    learn.fit(4, start_epoch=3)
+    assert not [w for w in recwarn if 'cache_items' in str(w.message)]

@@ -297,15 +297,34 @@ def worth(capsys, monkeypatch, ms, item_ms=0, **kwargs):
 def test_what_a_training_has_saved_is_said(capsys, monkeypatch):
     "Half of 32 batches at 32 px, a quarter at 48, a quarter at 64"
     out = worth(capsys, monkeypatch, lambda h: h)
-    assert 'Images of 32 px took 0.50 of the time of 64 px: this training took about 0.69 of one at full size.\n' in out
+    assert 'Images of 32 px took 0.50 of the time of 64 px: the training batches took about 0.69 of what they take at full size.\n' in out
     assert 'did not pay' not in out
 
 def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, monkeypatch):
     out = worth(capsys, monkeypatch, lambda h: 60)
-    assert 'took about 1.00 of one at full size. Progressive resizing did not pay here: either the steps are too short' in out
+    assert 'took about 1.00 of what they take at full size. Progressive resizing did not pay here: either the steps are too short' in out
     out = worth(capsys, monkeypatch, lambda h: 8, 4)   # batches of 8
-    assert 'did not pay here: 80% of the time the model waited for its data; `resize_items=True` would help.' in out
-    assert 'data; more workers would help.' in worth(capsys, monkeypatch, lambda h: 8, 4, resize_items=True)
+    assert 'did not pay here: 80% of the time the model waited for its data; `resize_items=True` may help.' in out
+    assert 'data; more workers may help.' in worth(capsys, monkeypatch, lambda h: 8, 4, resize_items=True)
+    out = worth(capsys, monkeypatch, lambda h: h, start=.1, finish=.12, increase_by=32)
+    assert 'did not pay here: so few of them were below full size.' in out
+
+def test_what_others_do_between_batches_is_not_waiting(capsys, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(fastresize.log, 'perf_counter', clock)
+    class Writes(Callback):
+        order = 100
+        def after_batch(self): clock.now += 30
+    learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), Takes(clock, lambda h: 1), Writes()).fit(4)
+    assert 'did not pay here: either the steps are too short for the size to matter, or something else' in capsys.readouterr().out
+
+def test_batches_that_are_cancelled_before_the_callback_sees_them():
+    class Skip(Callback):
+        def before_batch(self):
+            if self.training and self.iter%2: raise CancelBatchException
+    learn = learner(make_dls(*aug_transforms()), Skip(), ProgressiveResize(increase_by=16))
+    learn.fit(4)
+    assert learn.seen.train==due(32, by=16)[::2]
 
 def test_nothing_is_said_where_too_little_was_seen(capsys, monkeypatch):
     assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, verbose=False)

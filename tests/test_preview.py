@@ -218,4 +218,7 @@ def test_the_verdict_where_it_would_not_pay():
     assert str(slow).endswith('0.95 of the time, 1.05 times as fast.'.replace('0.95', '95%')+' Measured at 32, 64 px. It does not pay here: a batch of 32 px takes 0.90 of the time of one of 64 px.')
     cheap = {**paces, (32,32): [0.,0.02,0.,0.]}
     assert of(cheap, .05).verdict==' It does not pay here: so little of the training is below full size.'
+    slow_valid = {(32,32): [0.,.3,0.,.9], (64,64): [0.,1.,0.,1.]}
+    valid = Preview(SizeSchedule((32,64), (.5,)), 4, (2,100), slow_valid, resize_valid=False)
+    assert re.match(r' It does not pay here: only \d% of the time goes into training batches\.$', valid.verdict)
     assert of(cheap, .5).verdict=='' and of(paces, .5, with_items=of(cheap, .5)).verdict==''
