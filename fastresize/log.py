@@ -7,7 +7,6 @@ __all__ = ['running', 'columns', 'file_columns', 'Pace', 'SizeLog', 'Trackers']
 
 # %% ../nbs/08_log.ipynb #8aff3252
 import math, sys
-from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
@@ -43,7 +42,7 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/08_log.ipynb #e8c6fb0b
+# %% ../nbs/08_log.ipynb #18912acf
 class Pace:
     "What the batches of each size take"
     least = 5 # Seconds of training about which something is said
@@ -52,18 +51,17 @@ class Pace:
         size:tuple, # `(height, width)` in pixels
     ):
         "Count what this batch took, if the last one had its size"
-        now,o = perf_counter(),self.took.setdefault(size, np.zeros(4))   # seconds of waiting, and of all; batches that were timed, and all
+        now,o = perf_counter(),self.took.get(size)
+        if o is None: o = self.took[size] = [0.,0.,0,0]   # seconds of waiting, and of all; batches that were timed, and all
         o[3] += 1
-        if self.last and self.last[1]==size: o[:3] += self.waited,now-self.last[0],1
+        if self.last and self.last[1]==size:
+            o[0] += self.waited
+            o[1] += now-self.last[0]
+            o[2] += 1
         self.last,self.waited = (now,size),0.
     def pause(self): self.last = None
-
-    @contextmanager
-    def waiting(self):
-        "The time in which a batch is made"
-        start = perf_counter()
-        try: yield
-        finally: self.waited = perf_counter()-start
+    def __enter__(self): self.start = perf_counter()   # a batch is made
+    def __exit__(self, *_): self.waited = perf_counter()-self.start
 
     def words(self,
         full:tuple, # Full size, `(height, width)` in pixels

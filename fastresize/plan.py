@@ -18,7 +18,7 @@ from fastai.vision.core import TensorPoint
 from fastcore.basics import patch
 
 from .check import as_size, counted, expect, in_share
-from .items import Items, Share
+from .items import Items, Kept, Share
 from .probe import Parts, size_of, some_items
 from .resize import is_image, is_mask, leaves, resize_batch
 from .steer import SizedDL, Steer, loses_points
@@ -52,6 +52,7 @@ class Plan:
         self.ways,self.items,self.seen,self.kept = [None,None],[None,None],set(),None
         if looks[0] is not None and self.own[0] is None: self._give_up()
         elif self.asked or self.own[0]: self._settle(loaders, looks, looks[0])
+        if self.args.cache_items: self.kept = Kept(self.args.cache_items)   # of the training, not of what was looked at
 
     @property
     def asked(self):
@@ -246,7 +247,7 @@ def train(self:Plan,
     epoch:int, # Which, from 0
     made=None, # Called with each batch when it is made, the size that the schedule names, and its number
     broken=None, # Called when the loop ends before its last batch
-    waiting=nullcontext, # The context in which each batch is made
+    waiting=nullcontext(), # The context in which each batch is made
 ) -> SizedDL:
     "Have the batches of the coming training loop made at their sizes"
     n,steer,self.seen = max(1, len(self.learn.dl)),Steer(self.learn.dl),set()
@@ -257,7 +258,7 @@ def train(self:Plan,
     def make(get, i):
         if self.blind: return get()
         get = get_sized(get, i)
-        with waiting(): b = self.make(get, sizes[min(i, n-1)], steer) if sizes else self.first(get)
+        with waiting: b = self.make(get, sizes[min(i, n-1)], steer) if sizes else self.first(get)
         if not sizes:
             if self.blind: return b
             sizes.extend(self.sizes_of(epoch, n))
@@ -309,6 +310,13 @@ def fell_short(self:Plan) -> str: # A warning, or None
     "Whether the training that has ended was cut short before full size"
     if self.schedule and self.now and self.now!=self.schedule.final:
         return f'the training has ended with images of {list(self.now)}, before it came to {list(self.schedule.final)}'
+
+@patch
+def last_words(self:Plan) -> list: # Warnings
+    "What is known only when the training is over"
+    if self.kept: self.kept.close()
+    kept = self.kept and self.kept.words()
+    return [o for o in (not self.surprises(len(self.learn.dls.train)) and self.fell_short(), kept and f'`cache_items`: {kept}') if o]
 
 @patch
 def largest(self:Plan, n_batch:int) -> tuple: # `(height, width)` in pixels

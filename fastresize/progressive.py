@@ -14,7 +14,6 @@ from fastcore.basics import store_attr
 
 from .check import as_size, expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, too_many
-from .items import Kept
 from .log import SizeLog, Trackers
 from .plan import Plan, no_batches
 from .probe import OnlyTrains, size_of, trains
@@ -56,7 +55,7 @@ class ProgressiveResize(OnlyTrains):
         frozen:bool=True, # Grow also where the body of the model is frozen, as in the first fit of `fine_tune`; False trains at full size there
     ):
         store_attr(but='schedule')
-        self.schedule,self.given,self.current_size,self.surprise = schedule,schedule,None,None
+        self.schedule,self.given,self.current_size = schedule,schedule,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         if final_size is not None and schedule is None: self.growth.initial(as_size(final_size, 'final_size'))
         expect(resize_mode in modes, 'resize_mode', resize_mode, f'one of {", ".join(modes)}')
@@ -64,15 +63,15 @@ class ProgressiveResize(OnlyTrains):
         expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
-        by_epoch = self.growth.increase_mode==IncreaseMode.Epoch
-        expect(not empty_cache or by_epoch, 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
+        expect(not empty_cache or self.growth.increase_mode==IncreaseMode.Epoch, 'empty_cache', empty_cache,
+               'False in Batch mode, where growths come in the middle of an epoch')
         expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
-        expect(is_real(cache_items) and cache_items>=0, 'cache_items', cache_items, 'a number of bytes, 0 or more')
-        expect(resize_items or not cache_items, 'cache_items', cache_items, '0 without `resize_items=True`')
+        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items,
+               'a number of bytes, 0 or more; 0 without `resize_items=True`')
 
     def _end(self):
         if self.plan: self._pause()
-        self.plan = self.loop = self.log = self.rehearsal = self.compiling = self.trackers = None
+        for k in self._stateattrs: setattr(self, k, None)
 
     def before_fit(self):
         "Plan the training"
@@ -81,11 +80,10 @@ class ProgressiveResize(OnlyTrains):
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
         if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while layers are frozen.')
-        others = self.learn._grab_cbs(ProgressiveResize)
-        if len(others)>1: raise ValueError(f'{len(others)} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
+        n = len(self.learn._grab_cbs(ProgressiveResize))
+        if n>1: raise ValueError(f'{n} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
         plan = Plan(self.learn, self, self.n_epoch)
         if plan.blind: return
-        if self.cache_items: plan.kept = Kept(self.cache_items)
         self.plan,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
         if is_compiled(self.learn.model): self.compiling = CompileCost()
         self.rehearsal = Rehearsal(plan, self._say)
@@ -95,10 +93,10 @@ class ProgressiveResize(OnlyTrains):
 
     def _settled(self):
         "Say what will be, now that the final size is known"
-        self.schedule,self.surprise = self.plan.schedule,self.plan.surprises(len(self.dls.train))
-        for o in filter(None, (self.surprise, self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
+        self.schedule,n = self.plan.schedule,len(self.dls.train)
+        for o in filter(None, (self.plan.surprises(n), self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
         self._say(self.plan.words())
-        self.trackers = self.resize_valid and Trackers(self.learn, self.plan.largest(len(self.dls.train)))
+        self.trackers = self.resize_valid and Trackers(self.learn, self.plan.largest(n))
         if self.trackers: self._say(self.trackers.words())
 
     def _say(self, words):
@@ -111,7 +109,7 @@ class ProgressiveResize(OnlyTrains):
         "Deal the sizes of the epoch to its batches"
         if not self._on: return
         if self.trackers: self.trackers.close()
-        self.loop = self.plan.train(self.epoch, self.rehearsal.made, self._pause, self.log.pace.waiting)
+        self.loop = self.plan.train(self.epoch, self.rehearsal.made, self._pause, self.log.pace)
 
     def before_batch(self):
         "Take note of the size in hand"
@@ -152,7 +150,5 @@ class ProgressiveResize(OnlyTrains):
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None))
         self._say(self.schedule and self.log.pace.words(self.schedule.final, self.resize_items))
-        if self.plan.fell_short() and not self.surprise: warn(self.plan.fell_short())
-        kept = self.plan.kept
+        for o in self.plan.last_words(): warn(o)
         self._end()
-        if kept and kept.words(): warn(f'`cache_items`: {kept.words()}')
