@@ -22,10 +22,14 @@ def test_random_erasing():
     erased = []
     class Before(Transform):
         order,split_idx = RandomErasing.order-1,0
-        def encodes(self, x:TensorImage): self.x = x.clone()
+        def encodes(self, x:TensorImage):
+            self.x = x.clone()
+            return x
     class After(Transform):
         order,split_idx = RandomErasing.order+1,0
-        def encodes(self, x:TensorImage): erased.append((tuple(x.shape[-2:]), (x!=before.x).any(1).float().mean((1,2)).min().item()))
+        def encodes(self, x:TensorImage):
+            erased.append((tuple(x.shape[-2:]), (x!=before.x).any(1).float().mean((1,2)).min().item()))
+            return x
     before = Before()
     learn = learner(make_dls(*aug_transforms(), before, RandomErasing(p=1., sl=0.2, sh=0.3), After()), pr())
     learn.fit(4)
