@@ -104,6 +104,7 @@ class Mode:
     colour:str = None
     marker:str = None
     fits:Callable = at_once # Size and number of epochs of each fit of a training
+    usual:bool = True # Whether it is trained without being asked for
 
 modes = {
     'full':            Mode('full size from the first batch to the last', floor='full', colour='#777777', marker='o'),
@@ -120,25 +121,25 @@ modes = {
                             lambda a: ours(a, increase_mode='epoch'), 'epoch', '#0072b2', 's'),
     'items':           Mode('`ProgressiveResize(resize_items=True)`', lambda a: ours(a, resize_items=True), 'batch', '#0072b2', 'P'),
     'items epoch':     Mode('the same, arguments as in `epoch`',
-                            lambda a: ours(a, increase_mode='epoch', resize_items=True), 'epoch', '#0072b2', 'X'),
+                            lambda a: ours(a, increase_mode='epoch', resize_items=True), 'epoch', '#0072b2', 'X', usual=False),
     'cache':           Mode('`ProgressiveResize(resize_items=True, cache_items=4e9)`', lambda a: ours(a, resize_items=True, cache_items=4e9),
-                            'batch', '#0072b2', '*'),
+                            'batch', '#0072b2', '*', usual=False),
     'smaller':         Mode('`ProgressiveResize(final_size=..., resize_valid=False)`: to 0.8 of the size, validated at the whole of it',
-                            lambda a: ours(a, final_size=round(.8*a.size), resize_valid=False), colour='#d55e00', marker='o'),
+                            lambda a: ours(a, final_size=round(.8*a.size), resize_valid=False), colour='#d55e00', marker='o', usual=False),
     'filtered':        Mode('`batch` with one extra resize of the finished batch, which has a filter, in place of sampling',
-                            lambda a: ours(a, add_resize=True), colour='#009e73', marker='o'),
-    'larger':          Mode('`batch` from three quarters of the size instead of half', lambda a: ours(a, initial_size=.75), colour='#009e73', marker='s'),
+                            lambda a: ours(a, add_resize=True), colour='#009e73', marker='o', usual=False),
+    'larger':          Mode('`batch` from three quarters of the size instead of half',
+                            lambda a: ours(a, initial_size=.75), colour='#009e73', marker='s', usual=False),
     'renewed':         Mode('`batch`, with the statistics of normalisation taken anew at full size, from 20 batches, at the end',
-                            lambda a: [*ours(a), RenewNorm()], colour='#009e73', marker='^'),
-    'warm':            Mode('`batch`, with ten batches of warm-up after each growth', lambda a: [*ours(a), WarmAfterGrowth()], colour='#009e73', marker='v'),
+                            lambda a: [*ours(a), RenewNorm()], colour='#009e73', marker='^', usual=False),
+    'warm':            Mode('`batch`, with ten batches of warm-up after each growth',
+                            lambda a: [*ours(a), WarmAfterGrowth()], colour='#009e73', marker='v', usual=False),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),
     'lowpass':         Mode("`ProgressiveResize(method='lowpass')`", lambda a: ours(a, method='lowpass'), 'batch', '#56b4e9', 'v'),
     'equal time':      Mode('`batch`, with the number of epochs that comes nearest to the seconds of `full`, by the first seed, and at least one epoch more',
                             ours, colour='#009e73', marker='P', fits=lambda a: [(a.size, a.equal_epochs())]),
     'preview':         Mode('no training: what `learn.preview_resize` predicts for `batch` and `epoch`'),
     'floor':           Mode('the bare steps of `full`, `batch` and `epoch`; 20 steps of each size are timed, after 2 that are not, and scaled up to their number')}
-
-special = 'items epoch','cache','smaller','filtered','larger','renewed','warm'   # only where they are asked for
 
 # ---- one training
 
@@ -402,7 +403,7 @@ def main(
     lr:float=3e-3, # Highest learning rate of the one cycle
     seeds:int=3, # How many seeds, from 42 on
     workers:int=None, # Loader processes (default: fastai's choice)
-    modes:str=','.join(m for m in modes if m not in special), # Which of these, separated by commas
+    modes:str=','.join(m for m,o in modes.items() if o.usual), # Which of these, separated by commas
     n_train:int=0, # At most so many training pictures, evenly over the classes; 0 for all
     cached:bool=False, # Keep in memory what the loaders make of each picture before it is part of a batch; its random crop stays the same
     device_name:str=None, # What to call the machine (default: its own name)

@@ -61,7 +61,7 @@ def seconds_of_items(files, tfm, share):
 
 def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
-    sizes = [s for s in (112,128,160,192,224)]
+    sizes = [112,128,160,192,224]
     what = [(p,s) for p in pipelines for s in (None,*sizes,'kept')]
     took,kept = {k: [] for k in what},Kept(10e9).begun()
     for r,order in interleaved(what, rounds+1):
@@ -69,9 +69,7 @@ def items(files, rounds):
             share = Share((sizes[0],)*2, (full,full), kept) if s=='kept' else s and Share((s,s), (full,full))
             t = seconds_of_items(files, pipelines[p], share)
             if r: took[p,s].append(t)   # the round before the first one fills what is kept
-    schedule = size_schedule(full, 20)
-    n = 1000
-    seen = [s[0] for s in schedule.sizes_of(0, 1, n)]
+    seen = [h for h,_ in size_schedule(full, 20).sizes_of(0, 1, 1000)]
     rows = []
     for p in pipelines:
         plain = np.array(took[p,None])
@@ -108,11 +106,10 @@ def fit_once(files, mode, workers, epochs, bs=32):
 
 def fits(files, rounds, workers, epochs):
     "Seconds of every mode, one a round, and of its small epochs"
-    took,small = {m: [] for m in modes},{m: [] for m in modes}
+    took = {m: [] for m in modes}
     for r,order in interleaved(modes, rounds):
-        for m in order:
-            for o,t in zip((took,small), fit_once(files, m, workers, epochs)): o[m].append(t)
-    return took,small
+        for m in order: took[m].append(fit_once(files, m, workers, epochs))
+    return [{m: [t[i] for t in ts] for m,ts in took.items()} for i in (0,1)]
 
 def ratio(took, a, b): return [x/y for x,y in zip(took[a], took[b])]
 

@@ -7,7 +7,6 @@ __all__ = ['Undecodable', 'View', 'Share', 'making', 'Kept', 'Items']
 
 # %% ../nbs/05_items.ipynb #e6d52233
 import hashlib, io, math, os, pickle, random, shutil, weakref
-from warnings import warn
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock, get_ident
+from warnings import warn
 
 import numpy as np, torch
 from PIL import Image
@@ -325,7 +325,7 @@ class Kept:
         with open(f'{self.folder}/used', 'ab', buffering=0) as used:
             if used.tell()*1024>self.most: return
             disk = shutil.disk_usage(self.folder)
-            if disk.free-len(b)<disk.total/20: return os.truncate(used.fileno(), int(self.most)//1024+1)   # others need the disk too: full
+            if disk.free-len(b)<disk.total/20: return used.truncate(int(self.most)//1024+1)   # others need the disk too: full
             used.write(bytes(-(-len(b)//1023)))   # which count too
             if used.tell()*1024>self.most: return
         mine = f'{f}.{os.getpid()}.{get_ident()}.part'

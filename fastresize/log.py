@@ -90,26 +90,35 @@ class SizeLog:
         square:bool=True, # Whether all sizes are square, as far as is known
     ):
         self.learn,self.square,self.trained,self.rec = learn,square,None,getattr(learn, 'recorder', None)
-        self.metric_names,kept = getattr(self.rec, 'metric_names', None),file_columns(learn)
+        self.values,kept = getattr(self.rec, 'values', None),file_columns(learn)   # which are new with each fit
         self.names,self.pace = (['size'] if square else ['height','width']) if kept is None else kept,Pace()
+        if self.rec is not None: self.short,self.long = self.rec.metric_names,self.rec.metric_names + self.names
+        self._named('long')   # for those who write a header before the first epoch
         self.open()
 
+    def _named(self, which):
+        if self.rec is not None: self.rec.metric_names = getattr(self, which)
+
     def open(self):
-        "Lengthen the recorder's names and rows, between the loops"
+        "Lengthen the rows that are logged"
         self.pace.pause()
-        if self.rec is None or self.learn is None: return
-        self.rec.metric_names = self.metric_names + self.names
-        self.rec.__dict__['logger'] = self.write   # its own attribute comes before the learner's
+        if self.rec is not None and self.learn is not None: self.rec.__dict__['logger'] = self.write   # its own attribute comes before the learner's
+
+    def begin(self):
+        "The headers are written: the recorder's names are those of its own rows again"
+        self._named('short')
 
     def write(self,
         row:list, # What the recorder logs after an epoch
     ):
         "Hand a row to the learner's logger, with the size if it is whole"
-        if list(self.rec.metric_names)!=[*self.metric_names, *self.names]:   # left behind by a fit that broke off
+        if self.rec.values is not self.values:   # left behind by a fit that broke off
             self.rec.__dict__.pop('logger', None)
             return self.learn.logger(row)
-        whole = self.trained and len(row)==len(self.metric_names)
-        self.learn.logger(row + [*columns(self.trained, self.names).values()] if whole else row)
+        whole = self.trained and len(row)==len(self.short)
+        self._named('long')
+        try: self.learn.logger(row + [*columns(self.trained, self.names).values()] if whole else row)
+        finally: self._named('short')
 
     def batch_begins(self,
         size:tuple, # `(height, width)` in pixels
@@ -137,7 +146,7 @@ class SizeLog:
         "Put the recorder back"
         if self.rec is None or self.rec.__dict__.get('logger')!=self.write: return
         del self.rec.__dict__['logger']
-        self.rec.metric_names = self.metric_names
+        self.begin()
 
 # %% ../nbs/08_log.ipynb #822001ff
 class Trackers:

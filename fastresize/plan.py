@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from .check import as_size, counted, expect, in_share
 from .items import Items, Kept, Share
-from .probe import Parts, size_of, some_items
+from .probe import Parts, finish, size_of, some_items
 from .resize import is_image, is_mask, leaves, resize_batch
 from .steer import SizedDL, Steer, loses_points
 
@@ -46,18 +46,22 @@ class Plan:
     ):
         self.learn,self.args,self.n_epoch,self.now,self.settled = learn,args,n_epoch,None,None
         self.parts,self.schedule,self.follow,self.blind = Parts(learn, args.pictures),None,args.resize_targ,False
-        loaders = (*learn.dls.loaders[:2], None)[:2]
-        looks = [self._look(dl) for dl in loaders]
+        looks = [self._look(dl) for dl in self.loaders]
         self.own = [None if b is None else size_of(self.parts.split(b)[0], args.pictures) for b in looks]   # of training and of validation
         self.ways,self.items,self.seen,self.kept = [None,None],[None,None],set(),None
         if looks[0] is not None and self.own[0] is None: self._give_up()
-        elif self.asked or self.own[0]: self._settle(loaders, looks, looks[0])
-        if self.args.cache_items: self.kept = Kept(self.args.cache_items)   # of the training, not of what was looked at
+        elif self.asked or self.own[0]: self._settle(looks, looks[0])
+        if args.cache_items: self.kept = Kept(args.cache_items)   # of the training, not of what was looked at
 
     @property
     def asked(self):
         "The final size that the user asks for, or None"
         return self.args.given.final if self.args.given else self.args.final_size and as_size(self.args.final_size)
+
+    @property
+    def loaders(self):
+        "Of training and of validation, or None"
+        return (*self.learn.dls.loaders[:2], None)[:2]
 
     def _look(self, dl):
         "A few items of a loader as a batch, or one, or None where there is none to be had"
@@ -70,20 +74,27 @@ class Plan:
         warn('no image among the inputs of a batch: expected a tensor (N, C, H, W) of floats or bytes; the training goes on as without `ProgressiveResize`. '
              'Where there are images that it does not recognize, `pictures` tells their positions or keys')
 
-    def _settle(self, loaders, looks, b):
-        "Make the schedule, now that the final size is known, and choose the way of each of `loaders`; `b` is a training batch, or None"
+    def _settle(self, looks, b):
+        "Make the schedule, now that the final size is known, and choose the way of each loader; `b` is a training batch, or None"
         final,own = self.asked or self.own[0],self.own[0]
         self.schedule = self.args.given or self.args.growth.schedule(final, self.n_epoch)
         if own and any(f>o for f,o in zip(final, own)):
             warn(f'`final_size`={list(final)} is larger than the images that the loaders give, {list(own)}: they will be enlarged')
-        self.ways = [self._way(*o, i) for i,o in enumerate(zip(loaders, looks))]
-        self.items = [self._from_the_start(*o, i) for i,o in enumerate(zip(loaders, looks))]
+        self.ways = [self._way(*o, i) for i,o in enumerate(zip(self.loaders, looks))]
+        self.items = [self._from_the_start(*o, i) for i,o in enumerate(zip(self.loaders, looks))]
         points = any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(self.args.method!='crop' or not points or self.follow, 'resize_targ', False, "True with `method`='crop', so that TensorPoint follows the window")
         if b is not None and self.ways[0]=='resize' and in_pixels(next(filter(None, self.parts.split(b)[::-1]))):
             warn('the targets look like boxes or points in pixels: they do not follow when the images become small. Give them as shares of the image, '
                  "or as fastai's `TensorBBox` or `TensorPoint`")
         if self.settled: self.settled()
+
+    def when_settled(self,
+        f, # Called without arguments: now, or with the first batch where nothing could be measured before
+    ):
+        "Call `f` once the schedule is known"
+        self.settled = f
+        if self.schedule: f()
 
 # %% ../nbs/07_plan.ipynb #ea6a2584
 def _over_pixels(b): return [t for t in leaves(b) if is_image(t) or is_mask(t)]
@@ -101,22 +112,26 @@ def in_proportion(
 @patch
 def _way(self:Plan, dl, item, i):
     "Whether batches of loader `dl` are steered; `item` is one of them, or None"
-    steer,size,args = Steer(dl),self.schedule.initial,self.args
+    steer,args = Steer(dl),self.args
     if args.add_resize or args.method!='interpolate' or not steer: return 'resize'
     expect(args.resize_mode in grid_modes, 'resize_mode', args.resize_mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
     if item is None: return 'steer'   # what comes of it is seen with the first batch
-    lost,due = loses_points(steer.tfms, item),self.due(size, i)
+    lost = loses_points(steer.tfms, item)
     if lost and i==0: warn(lost)
-    try:
-        with steer.at(due, self.mode(size), self.own[i], self.unit): b = some_items(dl, find_bs(item))
-    except Exception as e:
-        warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={args.resize_mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
-        return 'resize'
-    got = size_of(self.parts.split(b)[0], args.pictures)
-    if got!=due: return self._no_steering(got, due)
-    if in_proportion(b, item, due, self.own[i]): return 'steer'
-    self.follow = True
-    return 'resize'
+    raw = some_items(dl, find_bs(item), finished=False)
+    for size in self.schedule.sizes[:-1]:
+        due = self.due(size, i)
+        try:
+            with steer.at(due, self.mode(size), self.own[i], self.unit): b = finish(dl, raw)
+        except Exception as e:
+            warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={args.resize_mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
+            return 'resize'
+        got = size_of(self.parts.split(b)[0], args.pictures)
+        if got!=due: return self._no_steering(got, due)
+        if not in_proportion(b, item, due, self.own[i]):
+            self.follow = True
+            return 'resize'
+    return 'steer'
 
 @patch
 def _from_the_start(self:Plan, dl, item, i):
@@ -148,8 +163,7 @@ def _nominal(self:Plan, dl, item, i):
 def with_small_items(self:Plan):
     "This plan with items made small from the start where they can be; None where they are already, or cannot"
     if any(self.items) or self.args.method!='interpolate': return
-    dls = (*self.learn.dls.loaders[:2], None)[:2]
-    found = [self._nominal(dl, self._look(dl), i)[0] if i==0 or self.args.resize_valid else None for i,dl in enumerate(dls)]
+    found = [self._nominal(dl, self._look(dl), i)[0] if i==0 or self.args.resize_valid else None for i,dl in enumerate(self.loaders)]
     if not found[0]: return
     res = copy(self)
     res.items,res.ways,res.seen = found,[*self.ways],set()
@@ -233,7 +247,7 @@ def first(self:Plan, get):
     if self.own[0] is None:
         self._give_up()
         return b
-    self._settle((*self.learn.dls.loaders[:2], None)[:2], (None,None), b)
+    self._settle((None,None), b)
     return self._resized(b, self.schedule.initial, 0)
 
 @patch(as_prop=True)
@@ -252,8 +266,9 @@ def train(self:Plan,
     "Have the batches of the coming training loop made at their sizes"
     n,steer,self.seen = max(1, len(self.learn.dl)),Steer(self.learn.dl),set()
     sizes = self.sizes_of(epoch, n) if self.schedule else []
-    if self.kept and self.kept.full and sizes and sizes[0]!=self.now: self.kept.close()   # room for what this size needs
-    if self.args.empty_cache and sizes and sizes[0]!=self.now: torch.cuda.empty_cache()
+    if sizes and sizes[0]!=self.now:
+        if self.kept and self.kept.full: self.kept.close()   # room for what this size needs
+        if self.args.empty_cache: torch.cuda.empty_cache()
     get_sized,begins = self._dealt(sizes, 0)
     def make(get, i):
         if self.blind: return get()
@@ -315,8 +330,9 @@ def fell_short(self:Plan) -> str: # A warning, or None
 def last_words(self:Plan) -> list: # Warnings
     "What is known only when the training is over"
     if self.kept: self.kept.close()
-    kept = self.kept and self.kept.words()
-    return [o for o in (not self.surprises(len(self.learn.dls.train)) and self.fell_short(), kept and f'`cache_items`: {kept}') if o]
+    short,kept = self.fell_short(),self.kept and self.kept.words()
+    if short and self.surprises(len(self.learn.dls.train)): short = None   # was said before
+    return [o for o in (short, kept and f'`cache_items`: {kept}') if o]
 
 @patch
 def largest(self:Plan, n_batch:int) -> tuple: # `(height, width)` in pixels

@@ -6,6 +6,7 @@
 __all__ = ['Preview', 'show_sizes']
 
 # %% ../nbs/13_preview.ipynb #41914125
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
 from functools import cached_property
@@ -200,7 +201,8 @@ def verdict(self:Preview) -> str:
     if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
     s = self.schedule
     share = self.pace(s.initial)[1]/self.pace(s.final)[1]
-    steps = sum(self.pace(b)[1] for e in range(self.n_epoch) for b in s.sizes_of(e, self.n_epoch, self.n_batches[0]))
+    batches = Counter(b for e in range(self.n_epoch) for b in s.sizes_of(e, self.n_epoch, self.n_batches[0]))
+    steps = sum(n*self.pace(b)[1] for b,n in batches.items())
     why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else
            f'only {steps/self.seconds:.0%} of the time goes into training batches' if steps<self.seconds/2 else 'so little of the training is below full size')
     return f' It does not pay here: {why}.'
@@ -263,30 +265,29 @@ def preview_resize(self:Learner,
     """Predict what progressive resizing saves in a training of `n_epoch` epochs. Raises what `fit` would raise
 
     Runs a few batches at three sizes, two or three times each, below full size also with `resize_items=True` where that can be,
-    and puts back what they changed; the model is moved to the
-    device of the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision,
-    memory format, mixup, and gradients."""
+    and puts back what they changed; the model is moved to the device of the loaders, as for a fit. Of the learner's callbacks only
+    those take part that fastai has for precision, memory format, mixup, and gradients."""
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
     cb = _with_args(next(iter(self._grab_cbs(ProgressiveResize)), None), kwargs)
     if not len(self.dls.train): raise ValueError(no_batches)
     if some_items(self.dls.train) is None:
-        raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset with a length')
+        raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset that can be asked again')
     self.model.to(getattr(self.dls, 'device', default_device()))
     with _twin(self, cbs) as twin:
         plan = _planned(twin, cb, n_epoch)
         sizes = _three(plan.schedule.sizes)
         small = plan.with_small_items()
-        points = [(p,s) for p in ('as it is','small items') for s in sizes if p=='as it is' or small and s!=plan.schedule.final]
+        points = [(plan,s) for s in sizes] + [(small,s) for s in sizes if small and s!=plan.schedule.final]
         orders = (points, points[::-1], points)[_most_workers(self.dls)>0:]
-        rounds = [{(p,s): _measure(twin, small if p=='small items' else plan, s, n_batch) for p,s in order} for order in orders]
+        rounds = [{(p,s): _measure(twin, p, s, n_batch) for p,s in order} for order in orders]
     over = min,median,min,median   # only the first beginning may have something to compile
     found = {k: [f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points}
-    paces = {s: found['as it is',s] for s in sizes}
+    paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
-    other = small and Preview(*like, {s: found.get(('small items',s), v) for s,v in paces.items()}, cb.resize_valid)
+    other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid)
     res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other)
     if show_plot: res.plot()
     return res

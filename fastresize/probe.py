@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['generators', 'no_trace', 'trains', 'OnlyTrains', 'Wrapped', 'unwrap', 'as_iterating', 'aside', 'dataset_aside',
-           'some_items', 'Parts', 'size_of']
+           'finish', 'some_items', 'Parts', 'size_of']
 
 # %% ../nbs/03_probe.ipynb #54ceb19c
 import random, types
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from functools import partial, wraps
@@ -38,11 +39,14 @@ def generators(
     depth:int=5, # How deep to look into attributes, lists and dicts
 ) -> list: # Each of them once
     "The random generators that `objs` keep for themselves"
+    return _held(objs, tuple(_states), depth)
+
+def _held(objs, kinds, depth=5):
     seen,res = set(),[]
     def look(o, depth):
         if id(o) in seen or isinstance(o, (str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module)): return
         seen.add(id(o))
-        if isinstance(o, tuple(_states)): res.append(o)
+        if isinstance(o, kinds): res.append(o)
         elif depth:
             parts = o.values() if isinstance(o, dict) else o if isinstance(o, (list,tuple)) else getattr(o, '__dict__', {}).values()
             for p in islice(list(parts), 100): look(p, depth-1)   # a list of all the pictures holds no generator
@@ -86,6 +90,16 @@ class OnlyTrains(Callback):
 
     def __reduce_ex__(self, protocol):
         return (Callback,()) if self.learn is not None and _exporting(self.learn) else super().__reduce_ex__(protocol)
+
+    @property
+    def learn(self): return self.__dict__.get('learn')
+    @learn.setter
+    def learn(self, learn):
+        other = self.learn
+        if None not in (learn, other) and learn is not other and any(cb is self for cb in other.cbs):   # which trains on, with a copy
+            other.cbs = other.cbs.map(lambda cb: copy(self) if cb is self else cb)
+            setattr(other, self.name, next(cb for cb in other.cbs if type(cb) is type(self)))
+        self.__dict__['learn'] = learn
 
 def _alone(f):
     @wraps(f)
@@ -131,6 +145,14 @@ def as_iterating(
         for k in ('_n_inp','_types'):
             if k in dl.__dict__ and k not in noted: del dl.__dict__[k]
 
+_copied = set,deque,type(iter([])),type(iter(())),type(iter(range(1)))   # without attributes, but with a state
+
+def _consumed(
+    o, # A dataset
+) -> bool: # Whether looking at an item of it may take the item away
+    "Whether it holds an iterator that cannot be copied"
+    return any(not isinstance(i, _copied) and not hasattr(i, 'seek') for i in _held((o,), Iterator))
+
 _as_they_are = str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
 
 def aside(
@@ -142,7 +164,7 @@ def aside(
     try:
         if type(o) in (list,tuple): return type(o)(aside(p, depth-1) for p in o) if len(o)<=100 else copy(o)
         if type(o) is dict: return {k: aside(v, depth-1) for k,v in o.items()} if len(o)<=100 else copy(o)
-        if not hasattr(o, '__dict__'): return copy(o) if type(o) in (set,deque) else o
+        if not hasattr(o, '__dict__'): return copy(o) if type(o) in _copied else o
         res = copy(o)
         if res is not o: res.__dict__.update({k: aside(v, depth-1) for k,v in o.__dict__.items()})
         return res
@@ -189,6 +211,14 @@ def _fastai_items(dl, n, finished=True):
     if dl.device is not None: b = to_device(b, dl.device)
     return dl.after_batch(b) if finished else b
 
+def finish(
+    dl, # A fastai loader
+    b, # What `some_items(dl, n, finished=False)` gave; it stays as it is
+): # A batch
+    "What the batch transforms of `dl` make of `b`, outside its iteration"
+    dl = unwrap(dl)
+    with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): return dl.after_batch(each(torch.clone, b))
+
 def some_items(
     dl, # A fastai or PyTorch loader, or a list of batches
     n:int=1, # Items wanted; a list of batches gives those of its first
@@ -198,7 +228,7 @@ def some_items(
     dl = unwrap(dl)
     if isinstance(dl, (list,tuple)): return each(lambda t: t[:n], dl[0]) if dl else None
     if not isinstance(dl, (DataLoader,TorchDataLoader)): return None
-    if isinstance(dl.dataset, IterableDataset) or not hasattr(dl.dataset, '__getitem__') or not len(dl.dataset): return None
+    if isinstance(dl.dataset, IterableDataset) or not hasattr(dl.dataset, '__getitem__') or not len(dl.dataset) or _consumed(dl.dataset): return None
     draw = _torch_items if isinstance(dl, TorchDataLoader) else partial(_fastai_items, finished=finished)
     with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): return draw(dl, n)
 
@@ -217,6 +247,7 @@ class Parts:
         dls = self.learn.dls
         dl = unwrap(getattr(dls, 'train', None))
         if not isinstance(dl, DataLoader): return getattr(dls, 'n_inp', None)
+        if _consumed(dl.dataset): return None
         with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl):
             try: return getattr(dls, 'n_inp', None)
             except Exception: return None

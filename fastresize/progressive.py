@@ -58,20 +58,18 @@ class ProgressiveResize(OnlyTrains):
         self.schedule,self.given,self.current_size = schedule,schedule,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         if final_size is not None and schedule is None: self.growth.initial(as_size(final_size, 'final_size'))
-        expect(resize_mode in modes, 'resize_mode', resize_mode, f'one of {", ".join(modes)}')
-        expect(method in methods, 'method', method, f'one of {", ".join(methods)}')
+        for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods)): expect(v in known, k, v, f'one of {", ".join(known)}')
         expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
-        expect(not empty_cache or self.growth.increase_mode==IncreaseMode.Epoch, 'empty_cache', empty_cache,
-               'False in Batch mode, where growths come in the middle of an epoch')
+        expect(not empty_cache or self.growth.increase_mode=='epoch', 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
         expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items,
                'a number of bytes, 0 or more; 0 without `resize_items=True`')
 
     def _end(self):
         if self.plan: self._pause()
-        for k in self._stateattrs: setattr(self, k, None)
+        self.plan = self.loop = self.log = self.rehearsal = self.compiling = self.trackers = None
 
     def before_fit(self):
         "Plan the training"
@@ -85,19 +83,16 @@ class ProgressiveResize(OnlyTrains):
         plan = Plan(self.learn, self, self.n_epoch)
         if plan.blind: return
         self.plan,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
-        if is_compiled(self.learn.model): self.compiling = CompileCost()
-        self.rehearsal = Rehearsal(plan, self._say)
+        self.rehearsal,self.compiling = Rehearsal(plan, self._say),is_compiled(self.learn.model) and CompileCost()
         self.log = SizeLog(self.learn, not plan.schedule or all(h==w for h,w in plan.schedule.sizes))
-        if plan.schedule: self._settled()
-        else: plan.settled = self._settled
+        plan.when_settled(self._settled)
 
     def _settled(self):
         "Say what will be, now that the final size is known"
         self.schedule,n = self.plan.schedule,len(self.dls.train)
         for o in filter(None, (self.plan.surprises(n), self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
-        self._say(self.plan.words())
         self.trackers = self.resize_valid and Trackers(self.learn, self.plan.largest(n))
-        if self.trackers: self._say(self.trackers.words())
+        for o in (self.plan, self.trackers): self._say(o and o.words())
 
     def _say(self, words):
         if words and self.verbose and not rank_distrib(): print(words)
@@ -108,6 +103,7 @@ class ProgressiveResize(OnlyTrains):
     def before_train(self):
         "Deal the sizes of the epoch to its batches"
         if not self._on: return
+        self.log.begin()
         if self.trackers: self.trackers.close()
         self.loop = self.plan.train(self.epoch, self.rehearsal.made, self._pause, self.log.pace)
 
@@ -127,8 +123,7 @@ class ProgressiveResize(OnlyTrains):
 
     def before_validate(self):
         "Validate at the size that was trained last"
-        if not (self._on and self.resize_valid and self.schedule): return
-        self.loop = self.plan.all_at(self.plan.now or self.schedule.initial, 1, self._pause)
+        if self._on and self.resize_valid and self.schedule: self.loop = self.plan.all_at(self.plan.now or self.schedule.initial, 1, self._pause)
 
     def after_train(self):
         "Give the loader back"

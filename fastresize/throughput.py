@@ -188,7 +188,8 @@ def _advice(self:ThroughputMonitor):
     if worst.wait_pct<=_much: return
     now,ours = n_workers(self.dls.train),getattr(self.learn, 'progressive_resize', None)
     full = str(worst.size)==short(ours.schedule.final) if ours and ours.schedule else True
-    small = '' if full or ours.cache_items else '`cache_items`, ' if ours.resize_items else '`resize_items=True`, '
+    items = not full and not ours.resize_items
+    small = '`resize_items=True`, ' if items else '' if full or ours.cache_items else '`cache_items`, '
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
             f'{small}more workers{"" if now is None else f" (now {now})"} or lighter transforms would help'
-            + '. `learn.preview_resize` measures what the first would give'*('resize' in small))
+            + '. `learn.preview_resize` measures what the first would give'*items)

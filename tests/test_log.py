@@ -262,6 +262,17 @@ def test_whoever_reads_the_logger_gets_rows_as_long_as_the_names():
     assert all(len(n)==len(r) for n,r in rows) and [dict(zip(n, r))['size'] for n,r in rows]==[32,64]
     assert learn.recorder.metric_names==['epoch','train_loss','valid_loss','accuracy','time']
 
+def test_the_recorders_names_fit_its_own_rows_in_the_middle_of_a_fit():
+    tables = []
+    class Reads(Callback):
+        order = 90
+        def after_epoch(self):
+            rec = self.learn.recorder
+            tables.append((pd.DataFrame([rec.log], columns=rec.metric_names), pd.DataFrame(rec.values, columns=rec.metric_names[1:-1])))
+    learn = csv_learner(resize(), Reads(), CSVLogger('sizes.csv'))
+    learn.fit(2)
+    assert [len(values) for _,values in tables]==[1,2] and [*pd.read_csv('sizes.csv')['size']]==[32,64]
+
 def test_a_learner_without_a_recorder():
     cbs = [TrainEvalCallback,CastToTensor,resize(),Seen()]
     learn = Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), default_cbs=False, cbs=cbs)
@@ -276,21 +287,23 @@ class Clock:
     def __call__(self): return self.now
 
 class Takes(Callback):
-    "Steps of so many milliseconds, by the height of the pictures"
-    def __init__(self, clock, ms): self.clock,self.ms = clock,ms
-    def after_pred(self): self.clock.now += self.ms(self.x.shape[-2])
+    "Steps of so many seconds, by the height of the pictures, and as many of something else after them"
+    order = 100
+    def __init__(self, clock, step, after): self.clock,self.step,self.after = clock,step,after
+    def after_pred(self): self.clock.now += self.step(self.x.shape[-2])
+    def after_batch(self): self.clock.now += self.after
 
 class SlowItems(Transform):
-    def __init__(self, clock): self.clock = clock
+    def __init__(self, clock, seconds): self.clock,self.seconds = clock,seconds
     def encodes(self, x:PILImage):
-        self.clock.now += 4
+        self.clock.now += self.seconds
         return x
 
-def worth(capsys, monkeypatch, ms, item_ms=0, **kwargs):
+def worth(capsys, monkeypatch, step, item=0, after=0, **kwargs):
     clock = Clock()
     monkeypatch.setattr(fastresize.log, 'perf_counter', clock)
-    dls = make_dls(*aug_transforms(), item_tfms=[SlowItems(clock)] if item_ms else [])
-    learn = learner(dls, ProgressiveResize(**{'increase_by':16, **kwargs}), Takes(clock, ms))
+    dls = make_dls(*aug_transforms(), item_tfms=SlowItems(clock, item))
+    learn = learner(dls, ProgressiveResize(**{'increase_by':16, **kwargs}), Takes(clock, step, after))
     learn.fit(4)
     return capsys.readouterr().out
 
@@ -310,13 +323,8 @@ def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, monkeypatch):
     assert 'did not pay here: so few of them were below full size.' in out
 
 def test_what_others_do_between_batches_is_not_waiting(capsys, monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(fastresize.log, 'perf_counter', clock)
-    class Writes(Callback):
-        order = 100
-        def after_batch(self): clock.now += 30
-    learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), Takes(clock, lambda h: 1), Writes()).fit(4)
-    assert 'did not pay here: either the steps are too short for the size to matter, or something else' in capsys.readouterr().out
+    out = worth(capsys, monkeypatch, lambda h: 1, after=30)
+    assert 'did not pay here: either the steps are too short for the size to matter, or something else' in out
 
 def test_batches_that_are_cancelled_before_the_callback_sees_them():
     class Skip(Callback):

@@ -410,6 +410,16 @@ def a_transform_that_wants_full_size():
         def encodes(self, x:TensorImage): return x.reshape(len(x), 3, 64, 64)
     return dict(dls=make_dls(*aug_transforms(), Wants(), n=48))
 
+@case(warns='`batch_tfms` cannot make images of .40, 40.')
+def a_transform_that_takes_only_some_of_the_sizes():
+    class Patches(Transform):
+        order = 90
+        def encodes(self, x:TensorImage):
+            n,c,h,w = x.shape
+            assert h%16==0
+            return x.reshape(n, c, h//16, 16, w)[:,:,torch.randperm(h//16)].reshape(n, c, h, w)
+    return dict(dls=make_dls(*aug_transforms(), Patches(), n=48))
+
 @case(resize_targ=True)
 def masks_of_floats():
     dls = loaders(lambda i: (halves(i),(halves(i)[0]>.5).float()))
@@ -542,6 +552,16 @@ class Lazy(TorchDataset):
 def lazy(workers=0):
     return dict(dls=DataLoaders(*(TorchLoader(Lazy(f'lazy{j}.bin'), batch_size=8, num_workers=workers) for j in range(2))))
 
+class Draws(TorchDataset):
+    "Whatever is asked for, the next item of an iterator"
+    def __init__(self, it): self.it = it
+    def __len__(self): return 32
+    def __getitem__(self, i): return next(self.it)
+
+def draws(make):
+    def items(): return [(halves(j),j%2) for j in range(32)]*2
+    return lambda: dict(dls=DataLoaders(*(TorchLoader(Draws(make(items())), batch_size=8) for _ in range(2))))
+
 def queue():
     "As MoCo's: the loss remembers"
     keys = []
@@ -561,6 +581,8 @@ exact = dict(a_file_that_is_opened_when_asked=lazy, and_in_worker_processes=lamb
              a_model_that_writes_into_itself=lambda: dict(dls=loaders(), model=Codebook()),
              a_loss_with_a_state=lambda: dict(dls=loaders(), loss_func=Centred()),
              a_dataset_with_a_generator=own_generators,
+             a_dataset_that_draws_from_a_list=draws(iter),
+             a_dataset_that_draws_from_what_cannot_be_copied=draws(lambda items: (o for o in items)),
              pairs_at_random=lambda: dict(dls=from_dsets(), model=Pair()),
              pairs_at_random_and_n_inp=lambda: dict(dls=from_dsets_whose_n_inp_is_drawn()),
              a_sampler_with_a_generator=lambda: dict(dls=loaders(shuffle=True, generator=torch.Generator().manual_seed(5))),
@@ -587,17 +609,23 @@ def test_trying_changes_nothing(name):
     (a,la),(b,lb) = weights(exact[name], pr()),weights(exact[name], pr(preallocate=False, try_sizes=False))
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
-not_by_a_preview = 'pairs_at_random_and_n_inp','and_in_worker_processes','a_loss_that_is_a_closure_and_remembers'
+def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
+
+not_by_a_preview = dict(
+    a_loss_that_is_a_closure_and_remembers='a preview trains, and a function with a memory cannot be copied',
+    a_dataset_that_draws_from_what_cannot_be_copied='it is refused')
 @pytest.mark.parametrize('name', [k for k in exact if k not in not_by_a_preview])
 def test_a_preview_changes_nothing(name):
     def pr(): return ProgressiveResize(increase_by=8, verbose=False)
-    def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
     (a,la),(b,lb) = weights(exact[name], pr()),weights(exact[name], pr(), before=look)
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
+def test_a_preview_of_items_that_come_only_once_is_refused():
+    with pytest.raises(ValueError, match='no item that could be tried without using it up: expected one over a dataset that can be asked again'):
+        weights(exact['a_dataset_that_draws_from_what_cannot_be_copied'], before=look)
+
 def test_a_preview_leaves_persistent_workers_alone():
     def make(): return dict(dls=loaders(lambda i: (halves(i)+torch.rand(1),i%2), num_workers=1, persistent_workers=True))
-    def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
     (a,la),(b,lb) = weights(make),weights(make, before=look)
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
@@ -624,6 +652,15 @@ def test_a_fit_cancelled_after_an_epoch_without_a_bar_and_the_next():
     learn.seen.clear(); rows.clear()
     learn.fit(4)
     assert learn.seen.train==due(16) and [len(r) for r in rows]==[5]*4 and [r[-1] for r in rows]==[32,32,56,64]
+
+def test_one_object_in_two_learners():
+    pr = ProgressiveResize(increase_by=8)
+    a,b = [learner(loaders(), pr) for _ in range(2)]
+    for learn in (a,b,a):
+        learn.seen.clear()
+        learn.fit(4)
+        assert learn.seen.train==due(16) and learn.progressive_resize.current_size==(64,64)
+    assert a.progressive_resize.learn is a and b.progressive_resize is pr
 
 def test_removed_in_the_middle_of_an_epoch():
     class Remove(Callback):
