@@ -1,9 +1,9 @@
 """What the callback costs, in three parts: `python benchmarks/cost.py`
 
 On 2 CPU cores (AMD EPYC), PyTorch 2.15.0, fastai 2.8.12: a step takes 71 to 113 µs, and a growth no more than any other (at
-most 2 µs). `results/cost-cpu-2026-11-20.json`, of commit 9f1d61f. In a whole training, as fastai calls it, the callback adds 129 µs
-a batch, that of commit 6a75ad6 123, an empty one 80 (medians of 400 trainings each, in one process by turns; half of the pairs
-lie within 170 µs of each other, so the two cannot be told apart): `results/cost-against-cpu-2026-11-21.json`.
+most 2 µs). `results/cost-cpu-2026-11-20.json`, of commit 9f1d61f. In a whole training, as fastai calls it, the callback adds 124 µs
+a batch, that of commit 6a75ad6 116, an empty one 79 (medians of 400 trainings each, in one process by turns); pair by pair the
+difference has a median of -4 µs and quartiles of -69 and 85, so the two cannot be told apart: `results/cost-against-cpu-2026-11-21.json`.
 
 `sweep`: how it grows with size, growths, depth and batch size. Everything is timed inside running trainings, between real
 steps of a model, so the processor's caches are as cold as they are for a user. What the model takes is outside of every
