@@ -42,7 +42,7 @@ def file_columns(
     with open(path) as f: head = next(f).strip().split(',')
     return [k for k in head if k in ('size','height','width')]
 
-# %% ../nbs/08_log.ipynb #18912acf
+# %% ../nbs/08_log.ipynb #4201f82c
 class Pace:
     "What the batches of each size take"
     least = 5 # Seconds of training about which something is said
@@ -66,12 +66,13 @@ class Pace:
     def words(self,
         full:tuple, # Full size, `(height, width)` in pixels
         items:bool=False, # Whether that is the user's wish already: `resize_items`
+        times=lambda size: 1, # How many times the images of a full-size batch one of `size` has
     ) -> str: # None where too little was seen
         "What small images have saved; and why, if that is next to nothing"
         known = sorted((s for s,o in self.took.items() if o[2]>=3), key=area)
         if len(known)<2 or known[-1]!=full or sum(o[1] for o in self.took.values())<self.least: return
-        mean = [self.took[s][1]/self.took[s][2] for s in known]
-        n = [o[3] for o in self.took.values()]
+        mean = [self.took[s][1]/self.took[s][2]/times(s) for s in known]
+        n = [o[3]*times(s) for s,o in self.took.items()]
         share = np.average(np.interp([area(s) for s in self.took], [area(s) for s in known], mean), weights=n)/mean[-1]
         words = (f'Images of {short(known[0])} px took {mean[0]/mean[-1]:.2f} of the time of {short(full)} px: '
                  f'the training batches took about {share:.2f} of what they take at full size.')

@@ -124,9 +124,11 @@ class Wrapped(GetAttr):
 
 def unwrap(
     dl, # Any loader
+    distributed:bool=True, # Whether it may be a part of what `DistributedDL` makes of it
 ):
     "The loader inside this package's wrappers and fastai's `DistributedDL`"
-    while issubclass(type(dl), Wrapped) or any(c.__module__=='fastai.distributed' for c in type(dl).__mro__): dl = dl.__dict__['dl']
+    def wraps(cls): return issubclass(cls, Wrapped) or distributed and any(c.__module__=='fastai.distributed' for c in cls.__mro__)
+    while wraps(type(dl)): dl = dl.__dict__['dl']
     return dl
 
 # %% ../nbs/03_probe.ipynb #c00fb080

@@ -52,20 +52,22 @@ class ProgressiveResize(OnlyTrains):
         try_sizes:bool=True, # Try every size on the model in the first batch
         resize_items:bool=False, # Decode and crop pictures at the size of their batch, so that the loader keeps up
         cache_items:int=0, # With `resize_items`: bytes on disk for decoded pictures, kept while the training lasts
+        max_bs:int=None, # Up to so many images a batch while they are small, at most the pixels of a full one; by default the loader's own
+        scale_lr:str='sqrt', # How the learning rate follows a larger batch: linear, sqrt, or None
         frozen:bool=True, # Grow also where the body of the model is frozen, as in the first fit of `fine_tune`; False trains at full size there
     ):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size = schedule,schedule,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         if final_size is not None and schedule is None: self.growth.initial(as_size(final_size, 'final_size'))
-        for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods)): expect(v in known, k, v, f'one of {", ".join(known)}')
+        for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods), ('scale_lr',scale_lr,('linear','sqrt',None))):
+            expect(v in known, k, v, f'one of {", ".join(map(str, known))}')
         expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
-        expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
+        for k,v in (('preallocate_bs',preallocate_bs), ('max_bs',max_bs)): expect(v is None or is_int(v) and v>0, k, v, 'an int above 0, or None')
         expect(not empty_cache or self.growth.increase_mode=='epoch', 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
         expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
-        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items,
-               'a number of bytes, 0 or more; 0 without `resize_items=True`')
+        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more; 0 without `resize_items=True`')
 
     def _end(self):
         if self.plan: self._pause()
@@ -78,8 +80,7 @@ class ProgressiveResize(OnlyTrains):
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
         if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while layers are frozen.')
-        n = len(self.learn._grab_cbs(ProgressiveResize))
-        if n>1: raise ValueError(f'{n} `ProgressiveResize` callbacks: expected one, on the learner or in `fit(cbs=...)`')
+        expect(len(self.learn._grab_cbs(ProgressiveResize))==1, 'cbs', self.learn.cbs, 'one `ProgressiveResize`, on the learner or in `fit(cbs=...)`')
         plan = Plan(self.learn, self, self.n_epoch)
         if plan.blind: return
         self.plan,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
@@ -89,14 +90,13 @@ class ProgressiveResize(OnlyTrains):
 
     def _settled(self):
         "Say what will be, now that the final size is known"
-        self.schedule,n = self.plan.schedule,len(self.dls.train)
-        for o in filter(None, (self.plan.surprises(n), self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
-        self.trackers = self.resize_valid and Trackers(self.learn, self.plan.largest(n))
+        self.schedule = self.plan.schedule
+        for o in filter(None, (self.plan.surprises(), self.compiling and too_many(self.schedule, self.resize_valid))): warn(o)
+        self.trackers = self.resize_valid and Trackers(self.learn, self.plan.largest())
         for o in (self.plan, self.trackers): self._say(o and o.words())
 
     def _say(self, words):
         if words and self.verbose and not rank_distrib(): print(words)
-
     @property
     def _on(self): return None not in (self.plan, self.learn) and not self.learn.lock.locked()   # it may be removed in mid-epoch
 
@@ -144,6 +144,6 @@ class ProgressiveResize(OnlyTrains):
         "Say what is known only now"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.words(self.schedule, self.given is not None))
-        self._say(self.schedule and self.log.pace.words(self.schedule.final, self.resize_items))
+        self._say(self.schedule and self.log.pace.words(self.schedule.final, self.resize_items, self.plan.times))
         for o in self.plan.last_words(): warn(o)
         self._end()

@@ -14,6 +14,7 @@ import torch
 
 from fastai.vision.augment import AffineCoordTfm, RandomResizedCropGPU
 from fastai.vision.core import TensorBBox, TensorPoint
+from fastcore.basics import noop
 
 from .check import in_share
 from .probe import Wrapped, unwrap
@@ -89,16 +90,20 @@ def _taking(f, before_call, nominal):
 # %% ../nbs/04_steer.ipynb #42b66e2e
 class SizedDL(Wrapped):
     "The loader `dl` for one loop of `learn`, with batch `i` made by `make(get, i)`"
-    _own = 'learn','dl','make','broken','begins','begun','done'
+    _own = 'learn','dl','make','broken','begins','n','left','begun','done'
     def __init__(self,
         learn, # Whose `dl` this becomes
         make, # Called as `make(get, i)`; returns batch `i`, which `get()` takes from the loader
         broken=None, # Called when the loop ends before its last batch
         begins=nullcontext, # Gives a context, in which the loader's iteration begins
+        n:int=None, # Batches, where they are not as many as the loader's own
+        left=noop, # Called when the loop is over
     ):
-        self.learn,self.dl,self.make,self.broken,self.begins = learn,learn.dl,make,broken,begins
+        self.learn,self.dl,self.make,self.broken,self.begins,self.n,self.left = learn,learn.dl,make,broken,begins,n,left
         self.begun,self.done = False,False   # `begun` is set by whose loop it is, with the first batch
         learn.dl = self
+
+    def __len__(self): return len(self.dl) if self.n is None else self.n
 
     def __iter__(self):
         batches,whole = None,False
@@ -125,6 +130,7 @@ class SizedDL(Wrapped):
         if self.done: return
         self.done = True
         while type(self.learn.dl) is SizedDL and self.learn.dl.done: self.learn.dl = self.learn.dl.dl
+        self.left()
 
 # %% ../nbs/04_steer.ipynb #cd6f41ff
 def loses_points(

@@ -207,7 +207,7 @@ def test_iterable_dataset_loses_no_item(kwargs):
 
 def test_two_callbacks_are_one_too_many():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize())
-    with pytest.raises(ValueError, match='2 `ProgressiveResize` callbacks: expected one'): learn.fit(1, cbs=ProgressiveResize())
+    with pytest.raises(ValueError, match='`cbs`=.*: expected one `ProgressiveResize`'): learn.fit(1, cbs=ProgressiveResize())
 
 def test_no_batches_is_said():
     learn = learner(make_dls(*aug_transforms(), bs=500), ProgressiveResize())

@@ -1,7 +1,7 @@
 "Two real processes over Accelerate and gloo"
 import json, os, subprocess, sys
 from pathlib import Path
-from util import due
+from util import due, due_batches
 
 def test_two_processes(tmp_path):
     here = Path(__file__).parent
@@ -18,4 +18,5 @@ def test_two_processes(tmp_path):
     assert a['dry_calls'] == b['dry_calls'] == []   # the dry run asks no other process for anything
     assert a['reductions'] == b['reductions'] == 0 and a['hook'] == len(a['train'])*(a['hook']//len(a['train'])) > 0
     assert a['small'] == b['small'] == a['came'] == b['came'] == expected   # with `resize_items=True`, from the workers
+    assert a['larger'] == b['larger'] == [[s[0],n] for e in due_batches(32, 16) for s,n in e]
     assert r.stdout.count('Progressively increase') == 1

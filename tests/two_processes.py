@@ -61,6 +61,16 @@ with small.distrib_ctx(sync_bn=False): small.fit(4)
 n = len(small.seen.train)+len(small.seen.valid)
 out.update(small=small.seen.train, came=[s for e in range(4) for s in Came.sizes[-n:][e*(n//4):][:len(small.seen.train)//4]])
 
+class Batches(Callback):
+    "Size and first pixel of every picture of every batch"
+    def __init__(self): self.seen = []
+    def before_batch(self):
+        if self.training: self.seen.append((self.x.shape[-1],len(self.x)))
+
+larger = learner(make_dls(item_tfms=Resize(64), workers=1), ProgressiveResize(increase_by=8, max_bs=16, verbose=False), Batches())
+with larger.distrib_ctx(sync_bn=False): larger.fit(4)
+out.update(larger=larger.batches.seen)
+
 rank = int(os.environ['RANK'])
 weights = [p.flatten().tolist() for p in learn.model.parameters()]
 out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=weights)

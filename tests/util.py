@@ -76,6 +76,20 @@ def due(n_batch, final=64, initial=32, by=8, start=0.5, finish=0.75):
     at = [math.ceil((start + (finish-start)*k/(n-1))*n_batch - 1e-6) if n>1 else math.ceil(finish*n_batch - 1e-6) for k in range(n)]
     return [(min(final, initial + by*sum(i>=a for a in at)),)*2 for i in range(n_batch)]
 
+def due_batches(n, max_bs, bs=8, n_epoch=4, drop_last=False):
+    "By hand: size and images of the batches of each epoch, with `max_bs`; 32 to 64 pixels by 8, from 0.5 to 0.75 of `n` images"
+    epochs = []
+    for e in range(n_epoch):
+        left,epoch = n,[]
+        while left>=(bs if drop_last else 1):
+            pct = (e + (n-left)/n)/n_epoch
+            size = 32 + 8*sum(pct>=p-1e-9 for p in (.5, .5+.25/3, .5+.5/3, .75))
+            k = min(left, max(bs, min(max_bs, bs*64**2//size**2)//8*8))
+            epoch.append(((size,size),k))
+            left -= k
+        epochs.append(epoch)
+    return epochs
+
 # ---- what a training changes
 
 def state(learn):
