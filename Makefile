@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore::FutureWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test export-check clean-check readme-check readme notebooks imagenette bench build
+.PHONY: demo test export-check clean-check readme-check readme notebooks imagenette bench build docs
 
 .venv/done: settings.ini setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info>=(3,10) else "fastresize needs Python 3.10 or later, this is " + sys.version)'
@@ -33,7 +33,7 @@ clean-check: .venv/done  ## The notebooks hold no metadata that changes by itsel
 build/readme/README.md: nbs/index.ipynb .venv/done
 	rm -rf build/readme && mkdir -p build/readme
 	jupyter nbconvert --log-level ERROR --to markdown --output-dir build/readme --output README --NbConvertApp.output_files_dir=nbs/images $<
-	sed -E 's#\]\(([a-z0-9_.]+\.ipynb)\)#](nbs/\1)#g; s#\]\(\.\./#](#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
+	sed -E 's#\]\(([a-z0-9_./]+\.(ipynb|md|png))\)#](nbs/\1)#g; s#\]\(nbs/\.\./#](#g; s#\]\(\.\./#](#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
 
 readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
 	diff README.md $< || { echo 'README.md is stale: run `make readme`'; exit 1; }
@@ -56,6 +56,10 @@ imagenette: .venv/done  ## Run the Imagenette benchmark, on the pictures in FAST
 
 bench: .venv/done  ## Against the other implementations and the floor: make bench ARGS="--data imagenette --seeds 3"
 	python benchmarks/compare.py $(ARGS)
+
+docs: .venv/done  ## The web site, in build/site
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	python docs/make.py
 
 build: .venv/done  ## Wheel and sdist
 	python -m build

@@ -1,0 +1,26 @@
+"The pages: no dead link, and no results file that is named but not there"
+import json, re
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parent.parent
+pages = [root/'README.md', root/'CONTRIBUTING.md', root/'benchmarks'/'README.md', *sorted((root/'nbs').glob('*.md')), *sorted((root/'nbs').glob('*.ipynb'))]
+
+def text(page):
+    if page.suffix=='.md': return page.read_text()
+    return '\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'] if c['cell_type']=='markdown')
+
+@pytest.mark.parametrize('page', pages, ids=lambda p: str(p.relative_to(root)))
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r'\]\(([^)\s]+)\)', text(page))
+    dead = [o for o in links if not re.match(r'https?://|#|attachment:', o) and not (page.parent/o.split('#')[0]).exists()]
+    assert not dead
+
+@pytest.mark.parametrize('page', [*pages, *sorted((root/'benchmarks').glob('*.py'))], ids=lambda p: str(p.relative_to(root)))
+def test_every_results_file_is_there(page):
+    said = page.read_text() if page.suffix=='.py' else text(page)
+    assert not [o for o in re.findall(r'results/([\w.-]+\.(?:json|csv|png))', said) if '<' not in o and not (root/'benchmarks'/'results'/o).exists()
+                and not o.startswith(('results.',))]
+
+def test_the_front_page_is_read_in_minutes():
+    assert len((root/'README.md').read_text().split())<=900
