@@ -114,7 +114,7 @@ def _plain(o):
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
     return type(o)(map(_plain, o)) if type(o) in (tuple,list) else [*map(_plain, o)] if isinstance(o, L) else o
 
-# %% ../nbs/16_recipes.ipynb #bc78160f
+# %% ../nbs/16_recipes.ipynb #0ea8d7cd
 class _Ledger(Callback):
     "What of a training by stages is done: its record, and a checkpoint after every epoch"
     order = 1000
@@ -161,8 +161,8 @@ class _Ledger(Callback):
 
     def record(self):
         "Of the whole training so far"
-        if not self.begun: return self.past
-        rec,sched = self.of.recorder,getattr(self.of, 'param_scheduler', None)
+        rec,sched = getattr(self.of, 'recorder', None),getattr(self.of, 'param_scheduler', None)
+        if not self.begun or rec is None: return self.past
         return _joined(self.past, rec, sched.hps if sched else {}, self.skipped)
 
     def begin(self):
@@ -196,8 +196,9 @@ class _Ledger(Callback):
 
     def close(self):
         "The recorder has all of it"
-        rec,self.past,self.begun = self.of.recorder,self.record(),False
+        rec,self.past,self.begun = getattr(self.of, 'recorder', None),self.record(),False
         if self.skips: self.of.logger = self.log
+        if rec is None: return
         for k in (*_lists, 'hps'): setattr(rec, k, [L(v) for v in self.past[k]] if k=='values' else self.past[k])
         rec._stages = rec.losses,self.past['starts'],self.table
 
@@ -216,7 +217,7 @@ def _marked(plot_loss):
 
 Recorder.plot_loss = _marked(Recorder.plot_loss)
 
-# %% ../nbs/16_recipes.ipynb #db79166f
+# %% ../nbs/16_recipes.ipynb #cb55bb48
 @patch
 def fit_stages(self:Learner,
     stages:list, # Of `Stage`, or of tuples `(size, bs, epochs, lr)`
@@ -231,8 +232,8 @@ def fit_stages(self:Learner,
     """Train stage by stage, with loaders of each stage's size and batch size, and one record; weights and optimizer are kept
 
     Raises `ValueError` before anything is trained for stages that make no training, loaders that do not fit them, and a `save` that belongs
-    to another training. A training that goes on draws its batches anew, and callbacks begin anew. Afterwards the learner has the loaders
-    of the stage that was trained last, also if it ends early."""
+    to another training. A training that goes on draws its batches anew, and callbacks begin anew. A stage that a callback ends early is
+    over, and the next begins. Afterwards the learner has the loaders of the stage that was trained last."""
     stages,own = _checked(stages, shrink),self.dls
     methods = [_method(self, s, fit) for s in stages]
     expect(callable(get_dls), 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
@@ -300,7 +301,7 @@ def _between(first, last, share):
     v = first+(last-first)*share
     return round(v) if is_int(first) and is_int(last) else v
 
-# %% ../nbs/16_recipes.ipynb #3c58db99
+# %% ../nbs/16_recipes.ipynb #6dfeea13
 class GrowWithSize(OnlyTrains):
     """Have attributes grow with the pictures of `ProgressiveResize`, for instance `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
 
@@ -332,6 +333,7 @@ class GrowWithSize(OnlyTrains):
 
     def before_train(self):
         "Have the batches of the coming loop made with their values"
+        self.n = max(1, len(self.learn.dl))
         self.loop = SizedDL(self.learn, self._make, self._put_back) if trains(self.learn) else None
 
     def before_batch(self):
@@ -353,13 +355,11 @@ class GrowWithSize(OnlyTrains):
 
     def _share(self, i):
         "How much of the growth is done in batch `i`"
-        plan = self.learn.progressive_resize.plan
+        plan = self.learn._grab_cbs(ProgressiveResize)[0].plan
         if plan is None or plan.blind: return 1.   # images have full size
         if plan.schedule is None: return 0.        # which the first batch will tell
-        s,n = plan.schedule,max(1, len(unwrap(self.learn.dl)))
-        sizes = plan.sizes_of(self.epoch, n)
-        way = gap(s.initial, s.final)
-        return gap(s.initial, sizes[min(i, n-1)])/way if way else 1.
+        s,size = plan.schedule,plan.sizes_of(self.epoch, self.n)[min(i, self.n-1)]
+        return gap(s.initial, size)/gap(s.initial, s.final) if s.pcts else 1.
 
     def _set(self, values):
         if not self.old: self.old = [(d,k,d[k]) for places in self.found for d,k,_ in places]
@@ -387,7 +387,7 @@ def _find(objs, owner, name):
     has = f'; it is in {", ".join(others)}' if others else ''
     raise ValueError(f'`GrowWithSize`: {_name(owner, name)} is in no callback of the learner, no transform of its training loader and no module of its model{has}')
 
-# %% ../nbs/16_recipes.ipynb #2b85f779
+# %% ../nbs/16_recipes.ipynb #327fe6f9
 def _pipes(dl):
     "The pipelines that make an item of `dl` and its batch"
     own = [tl.tfms for tl in getattr(dl.dataset, 'tls', [dl.dataset])]
@@ -418,9 +418,10 @@ def at_test_size(self:Learner,
         for o,_ in splits: o.split_idx = 1
         own = _measured(self, dls[0])
         expect(own, 'dls', self.dls, 'loaders over pictures that can be looked at without using them up')
-        for f,s,batch in sizes: f.size = _times(s, own, size) if batch else type(s)(_times(s, own[::-1], size[::-1]))   # Pillow's (width, height)
-        got = [_measured(self, dl) for dl in dls]
-        expect(got==[size,size], 'size', size, f'what the validation transforms can make: with `size` of {[type(f).__name__ for f,*_ in sizes]} set for it, they give {got}')
+        for f,s,batch in sizes:
+            f.size = _times(s, own, size) if batch else _times(s, own, size)[0] if isinstance(s, int) else type(s)(_times(s, own[::-1], size[::-1]))   # Pillow's (width, height)
+        got = [g for g in (_measured(self, dl) for dl in dls) if g is not False]
+        expect({*got}=={size}, 'size', size, f'what the validation transforms can make: with `size` of {[type(f).__name__ for f,*_ in sizes]} set for it, they give {got}')
         yield
     finally:
         for f,s,_ in sizes: f.size = s
@@ -487,12 +488,13 @@ def _listed(v, name):
     expect(isinstance(v, Iterable) and not isinstance(v, (str,dict)), name, v, 'a list')
     return [*v]
 
-# %% ../nbs/16_recipes.ipynb #ff0794eb
+# %% ../nbs/16_recipes.ipynb #7905037a
 @patch
 def fit_minutes(self:Learner,
     minutes:float, # For preview, training and validations
     lr:float|slice=None, # Highest learning rate
     fit:str='fit_one_cycle', # The learner's method that trains: one that takes epochs and a learning rate
+    n_batch:int=4, # Batches to time in each short run of the preview: more take longer and predict better
     verbose:bool=True, # Print how many epochs it will be
     **kwargs, # Passed on to `fit`
 ) -> Preview: # What was expected
@@ -500,7 +502,7 @@ def fit_minutes(self:Learner,
 
     Raises `ValueError` where not one epoch fits. What a callback of yours takes, or a machine that becomes slower, is not foreseen."""
     start,method = perf_counter(),_method(self, Stage(1, 1, 1), fit)
-    preview = self.preview_resize(minutes=minutes, show_plot=False)
+    preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False)
     spent,grows = perf_counter()-start,bool(self._grab_cbs(ProgressiveResize))
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full

@@ -120,3 +120,16 @@ def test_mistakes(make, args, words):
     with pytest.raises(ValueError, match=words): learn.fit_fixres(*args)
     with pytest.raises(ValueError, match='`head`=3: expected a module'): learn.fit_fixres(48, 1, head=3)
     assert not learn.seen.train and all(p.requires_grad for p in learn.model.parameters())
+
+def test_transforms_of_ones_own_and_no_validation_set():
+    class Square(ItemTransform):
+        "Has an int for a size"
+        def __init__(self): self.size = 32
+        def encodes(self, o): return (PILImage.create(np.array(o[0])[:self.size,:self.size]), *o[1:])
+    learn = learner(loaders(item_tfms=Square(), n=40))
+    learn.fit_fixres(48, 1, 1e-3)
+    assert {*learn.seen.train,*learn.seen.valid}=={(48,48)} and next(f for f in learn.dls.train.after_item.fs if isinstance(f, Square)).size==32
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=large, get_y=lambda i: i%2, splitter=IndexSplitter([]), item_tfms=Resize(32))
+    learn = learner(block.dataloaders(range(16), bs=8, num_workers=0, device='cpu'))
+    learn.fit_fixres(48, 1, 1e-3)
+    assert learn.seen.train==[(48,48)]*2

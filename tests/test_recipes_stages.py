@@ -269,3 +269,8 @@ def test_a_folder_of_another_training_is_left_alone(tmp_path, resume):
     with pytest.raises(ValueError, match='its stages.pth cannot be read'): run(table, get_dls, save=tmp_path, resume=resume)
     assert (tmp_path/'stages.pth').read_bytes()==b'mine'
     with pytest.raises(ValueError, match='expected a folder'): run(table, get_dls, save=tmp_path/'stages.pth', resume=resume)
+
+def test_without_a_recorder():
+    learn = Learner(get_dls(16, 16), small_model(), loss_func=nn.CrossEntropyLoss(), cbs=[TrainEvalCallback(),CastToTensor(),Seen()], default_cbs=False)
+    learn.fit_stages(stages(), get_dls, verbose=False)
+    assert len(learn.seen.train)==14
