@@ -12,7 +12,8 @@ from copy import copy, deepcopy
 from functools import cached_property
 from inspect import signature
 from statistics import median
-from dataclasses import dataclass
+from time import perf_counter
+from dataclasses import dataclass, replace
 
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import CancelFitException, CancelTrainException, CancelValidException, Callback
@@ -22,13 +23,13 @@ from fastai.torch_core import default_device
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
-from .check import counted, duration, expect, is_int, short
+from .check import counted, duration, expect, is_int, is_real, short
 from .compiled import is_compiled
 from .probe import as_iterating, dataset_aside, generators, no_trace, size_of, some_items, unwrap
 from .plan import Plan, no_batches
 from .progressive import ProgressiveResize
 from .resize import leaves, resize_batch
-from .schedule import SizeSchedule, area
+from .schedule import Growth, SizeSchedule, area
 from .steer import Steer
 from .throughput import mark, n_workers, seconds_between
 
@@ -147,6 +148,10 @@ class Preview:
     resize_valid:bool=True # Whether validation is at the size of the training
     compiled:bool=False # Whether the model is compiled, which takes time that is not measured
     with_items:object=None # The `Preview` of the same training with `resize_items=True`, where that was tried
+    growth:Growth=None # What makes the schedule of a longer or shorter training, where that is not the same
+    begins:float=0. # Seconds until the first batch was trained
+    minutes:float=None # The time that the training was asked to fit into
+    n_full:int=None # How many epochs at full size fit into that
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -189,7 +194,8 @@ def to_df(self:Preview) -> pd.DataFrame: # One row a size
 @patch
 def __str__(self:Preview):
     sizes,some,full = ', '.join(short(s) for s in sorted(self.paces, key=area)),self.seconds,self.full_seconds
-    return (f'{counted(self.n_epoch, "epoch")} would take {duration(some, full)} instead of {duration(full)} at full size: '
+    fits = f'Into {counted(self.minutes, "minute")} fit {counted(self.n_epoch, "epoch")} progressively, {self.n_full or "none"} at full size. ' if self.minutes else ''
+    return (f'{fits}{counted(self.n_epoch, "epoch")} would take {duration(some, full)} instead of {duration(full)} at full size: '
             f'{some/full:.0%} of the time, {full/some:.2f} times as fast. Measured at {sizes} px.'
             + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled
             + (f' With `resize_items=True` {self.with_items.speedup:.2f} times as fast.' if self.worth_items else '')
@@ -243,6 +249,42 @@ def plot(self:Preview,
     axs[1].legend(loc='upper left')
     return axs
 
+# %% ../nbs/13_preview.ipynb #b90d52e4
+def _most(seconds, least, most):
+    "The largest number of epochs from `least` on of which `seconds(n)` is at most `most`, or 0"
+    if seconds(least)>most: return 0
+    n = least
+    while seconds(2*n)<=most: n *= 2
+    low,high = n,2*n
+    while high-low>1:
+        n = (low+high)//2
+        low,high = (n,high) if seconds(n)<=most else (low,n)
+    return low
+
+@patch
+def lasting(self:Preview, n_epoch:int) -> Preview:
+    "The same for a training of `n_epoch` epochs"
+    schedule = self.growth.schedule(self.schedule.final, n_epoch) if self.growth else self.schedule
+    return replace(self, schedule=schedule, n_epoch=n_epoch, with_items=self.with_items and replace(self.with_items, schedule=schedule, n_epoch=n_epoch))
+
+@patch
+def within(self:Preview,
+    minutes:float, # For the training, with its validations
+    spent:float=0., # Seconds of them that are gone already
+) -> Preview: # Of a training that fits into that; `n_epoch` and `n_full` are its epochs, progressively and at full size
+    "The longest training that fits into a time. Raises `ValueError` where not one epoch does"
+    least = next(n for n in range(1, 1001) if _makes(self.growth, self.schedule.final, n))
+    shortest,left = self.lasting(least),60*minutes-spent
+    n,n_full = _most(lambda n: self.begins + self.lasting(n).seconds, least, left),_most(lambda n: n*shortest.full_seconds/least, 1, left)
+    needed = (spent + self.begins + shortest.seconds)/60
+    expect(n, 'minutes', minutes, f'at least {needed:.2g}, which {"measuring and "*(spent>0)}{counted(least, "epoch")} would take')
+    return replace(self.lasting(n), minutes=minutes, n_full=n_full)
+
+def _makes(growth, final, n):
+    "Whether there is a schedule for `n` epochs"
+    try: return growth is None or growth.schedule(final, n) is not None
+    except ValueError: return False
+
 # %% ../nbs/13_preview.ipynb #8d61e5d1
 def _three(sizes):
     "The first of `sizes`, the last, and the one that lies between them by its pixels"
@@ -256,26 +298,33 @@ def _with_args(cb, kwargs):
 
 @patch
 def preview_resize(self:Learner,
-    n_epoch:int, # Length of the training in epochs
+    n_epoch:int=None, # Length of the training in epochs
     n_batch:int=4, # Batches to time in each short run; with many workers, more
     show_plot:bool=True, # Draw the schedule and what was measured
     cbs=None, # Callbacks of your own without which the training does not run, or costs something else
+    minutes:float=None, # Instead of `n_epoch`: the time that the training shall take
     **kwargs, # Arguments of `ProgressiveResize` to try instead of those that the learner's own has
 ) -> Preview: # Shows itself as a table; has `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
-    """Predict what progressive resizing saves in a training of `n_epoch` epochs. Raises what `fit` would raise
+    """Predict what progressive resizing saves in a training of `n_epoch` epochs, or how many fit into `minutes`. Raises what `fit` would raise
 
     Runs a few batches at three sizes, two or three times each, below full size also with `resize_items=True` where that can be,
     and puts back what they changed; the model is moved to the device of the loaders, as for a fit. Of the learner's callbacks only
     those take part that fastai has for precision, memory format, mixup, and gradients."""
-    expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
+    if minutes is None: expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
+    else:
+        expect(n_epoch is None, 'n_epoch', n_epoch, 'None beside `minutes`')
+        expect(is_real(minutes) and minutes>0, 'minutes', minutes, 'a number above 0')
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
     cb = _with_args(next(iter(self._grab_cbs(ProgressiveResize)), None), kwargs)
+    if n_epoch is None: n_epoch = max([4, *(1+e for e in (cb.growth.start, cb.growth.finish) if is_int(e))])
     if not len(self.dls.train): raise ValueError(no_batches)
     if some_items(self.dls.train) is None:
         raise ValueError('this loader has no item that could be tried without using it up: expected one over a dataset that can be asked again')
     self.model.to(getattr(self.dls, 'device', default_device()))
     with _twin(self, cbs) as twin:
+        start = perf_counter()
         plan = _planned(twin, cb, n_epoch)
+        begins = perf_counter()-start
         sizes = _three(plan.schedule.sizes)
         small = plan.with_small_items()
         points = [(plan,s) for s in sizes] + [(small,s) for s in sizes if small and s!=plan.schedule.final]
@@ -288,7 +337,8 @@ def preview_resize(self:Learner,
     n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
     other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid)
-    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other)
+    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.given else cb.growth, begins)
+    if minutes is not None: res = res.within(minutes)
     if show_plot: res.plot()
     return res
 

@@ -1,0 +1,41 @@
+"The scripts that measure the recipes: that they run, and that what they write down is what they saw"
+import importlib, json
+from pathlib import Path
+import pytest
+from fastresize.demo import demo_data
+
+folder = Path(__file__).resolve().parents[1]/'benchmarks'
+
+@pytest.fixture
+def module(monkeypatch):
+    "Import a script, from its folder"
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module
+
+def test_recipes_are_paired_with_plain(module, tmp_path, capsys):
+    demo_data(tmp_path/'pics', n_train=8, n_valid=2, size=40)
+    names = ['plain','stages bs','fixres','equal time']
+    module('recipes').main(data=str(tmp_path/'pics'), size=32, epochs=4, bs=8, seeds=2, workers=0, increase_by=8, recipes=','.join(names), out=str(tmp_path), device_name='Some machine')
+    r = json.loads(next(tmp_path.glob('recipes-some-machine-*.json')).read_text())
+    runs = {(o['recipe'],o['seed']): o for o in r['runs']}
+    assert not [o for o in r['runs'] if 'error' in o] and {*runs}=={(m,s) for m in names for s in (42,43)}
+    off = [runs['fixres',s]['accuracy_larger']-runs['plain',s]['accuracy_larger'] for s in (42,43)]
+    assert r['summary']['fixres']['accuracy_larger_to_plain']==pytest.approx(dict(mean=sum(off)/2, min=min(off), max=max(off)))
+    assert runs['equal time',42]['epochs']>=4 and r['arguments']['test_size']==40 and str(tmp_path) not in json.dumps(r)
+    out = capsys.readouterr().out
+    for word in (*names,'of the time of plain','larger, to plain','Some machine'): assert word in out
+
+@pytest.mark.parametrize('args,words', [
+    (dict(recipes='plain,fast'), '--recipes: expected a list of full, plain'), (dict(recipes='full,equal time'), '--recipes: expected `plain` and another one'),
+    (dict(epochs=3), '--epochs 3: expected 4 or more'), (dict(seeds=0), '--seeds 0: expected a number above 0'), (dict(data='nowhere'), '--data nowhere: expected')])
+def test_mistakes_are_one_line(module, capsys, args, words):
+    with pytest.raises(SystemExit) as e: module('recipes').main(**args)
+    err = capsys.readouterr().err
+    assert e.value.code==2 and words in err and len(err.strip().splitlines())==1
+
+def test_budget_counts_those_within_ten_percent(module, tmp_path, monkeypatch, capsys):
+    budget = module('budget')
+    monkeypatch.setattr(budget, 'setups', {k: budget.setups[k] for k in ('small',)})
+    budget.main(minutes=.2, out=str(tmp_path), device_name='Some machine')
+    r = json.loads(next(tmp_path.glob('budget-some-machine-*.json')).read_text())
+    assert r['of']==1 and r['within']==sum(abs(o['seconds']/12-1)<=.1 for o in r['runs']) and all(o['epochs']>0 for o in r['runs'])
