@@ -23,6 +23,7 @@ from .check import as_size, counted, expect, in_share
 from .items import Items, Kept, Share, nth
 from .probe import Parts, finish, size_of, some_items
 from .resize import is_image, is_mask, leaves, resize_batch
+from .schedule import SizeSchedule
 from .steer import SizedDL, Steer, loses_points
 
 # %% ../nbs/07_plan.ipynb #af3caf74
@@ -363,8 +364,15 @@ def all_at(self:Plan,
     broken=None, # Called when the loop ends before its last batch
 ) -> SizedDL:
     "Have all batches of the coming loop made at `size`"
-    steer,(get_sized,begins) = Steer(self.learn.dl),self._dealt([size], i)
-    return SizedDL(self.learn, lambda get, n: self.make(get_sized(get, n), size, steer, i), broken, begins)
+    counts = self._all_of(size) if self.args.max_bs and i==0 else None
+    steer,(get_sized,begins) = Steer(self.learn.dl),self._dealt([size], i, counts)
+    return SizedDL(self.learn, lambda get, n: self.make(get_sized(get, n), size, steer, i), broken, begins, counts and len(counts))
+
+@patch
+def _all_of(self:Plan, size):
+    "The images of each batch of an epoch of one size"
+    n,bs,most,drop_last = self.larger(Items(self.learn.dl))
+    return [k for _,k in SizeSchedule((size,self.schedule.final), (1.,)).batches_of(0, 1, n, bs, most, drop_last)]
 
 @patch
 def _dealt(self:Plan, sizes, i, counts=None):

@@ -25,6 +25,7 @@ from fastcore.foundation import L
 
 from .check import counted, duration, expect, is_int, is_real, short
 from .compiled import is_compiled
+from .items import Items
 from .probe import as_iterating, dataset_aside, generators, no_trace, size_of, some_items, unwrap
 from .plan import Plan, no_batches
 from .progressive import ProgressiveResize
@@ -152,6 +153,7 @@ class Preview:
     begins:float=0. # Seconds until the first batch was trained
     minutes:float=None # The time that the training was asked to fit into
     n_full:int=None # How many epochs at full size fit into that
+    larger:tuple=None # Where small images come in larger batches: what `SizeSchedule.batches_of` wants besides the epoch
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -160,12 +162,17 @@ class Preview:
         known = sorted(self.paces.items(), key=lambda o: area(o[0]))
         return [float(np.interp(area(size), [area(k) for k,_ in known], ys)) for ys in zip(*(v for _,v in known))]
 
+    def sizes_of(self, schedule:SizeSchedule, epoch:int) -> list: # `(height, width)` in pixels
+        "The sizes of the training batches of an epoch"
+        if not self.larger: return schedule.sizes_of(epoch, self.n_epoch, self.n_batches[0])
+        return [s for s,_ in schedule.batches_of(epoch, self.n_epoch, *self.larger)]
+
     def _seconds(self, schedule):
         "Seconds of a training by `schedule`, of each of its sizes; validation counts for the size that it has"
-        n,n_valid = self.n_batches
+        n_valid = self.n_batches[1]
         res,paces = dict.fromkeys(schedule.sizes, 0.),{s: self.pace(s) for s in schedule.sizes}
         for e in range(self.n_epoch):
-            sizes = schedule.sizes_of(e, self.n_epoch, n)
+            sizes = self.sizes_of(schedule, e)
             valid = sizes[-1] if self.resize_valid else schedule.final
             res[sizes[0]] += paces[sizes[0]][0]
             for s in sizes: res[s] += paces[s][1]
@@ -206,8 +213,9 @@ def verdict(self:Preview) -> str:
     "Why it does not pay, in a sentence; nothing where it saves a tenth of the time or more"
     if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
     s = self.schedule
-    share = self.pace(s.initial)[1]/self.pace(s.final)[1]
-    batches = Counter(b for e in range(self.n_epoch) for b in s.sizes_of(e, self.n_epoch, self.n_batches[0]))
+    times = s.bs_at(s.initial, *self.larger[1:3])/self.larger[1] if self.larger else 1   # as many images
+    share = self.pace(s.initial)[1]/self.pace(s.final)[1]/times
+    batches = Counter(b for e in range(self.n_epoch) for b in self.sizes_of(s, e))
     steps = sum(n*self.pace(b)[1] for b,n in batches.items())
     why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else
            f'only {steps/self.seconds:.0%} of the time goes into training batches' if steps<self.seconds/2 else 'so little of the training is below full size')
@@ -336,8 +344,9 @@ def preview_resize(self:Learner,
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
-    other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid)
-    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.given else cb.growth, begins)
+    larger = plan.larger(Items(self.dls.train)) if cb.max_bs else None
+    other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid, larger=larger)
+    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.given else cb.growth, begins, larger=larger)
     if minutes is not None: res = res.within(minutes)
     if show_plot: res.plot()
     return res

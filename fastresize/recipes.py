@@ -28,6 +28,7 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
 from .check import as_size, counted, expect, is_int, is_real, short
+from .items import nth
 from .plan import no_batches
 from .preview import Preview
 from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap
@@ -333,7 +334,7 @@ class GrowWithSize(OnlyTrains):
 
     def before_train(self):
         "Have the batches of the coming loop made with their values"
-        self.n = max(1, len(self.learn.dl))
+        self.trained = unwrap(self.learn.dl)
         self.loop = SizedDL(self.learn, self._make, self._put_back) if trains(self.learn) else None
 
     def before_batch(self):
@@ -358,7 +359,7 @@ class GrowWithSize(OnlyTrains):
         plan = self.learn._grab_cbs(ProgressiveResize)[0].plan
         if plan is None or plan.blind: return 1.   # images have full size
         if plan.schedule is None: return 0.        # which the first batch will tell
-        s,size = plan.schedule,plan.sizes_of(self.epoch, self.n)[min(i, self.n-1)]
+        s,size = plan.schedule,nth(plan.deal(self.epoch, self.trained)[0], i)
         return gap(s.initial, size)/gap(s.initial, s.final) if s.pcts else 1.
 
     def _set(self, values):

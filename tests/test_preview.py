@@ -222,3 +222,23 @@ def test_the_verdict_where_it_would_not_pay():
     valid = Preview(SizeSchedule((32,64), (.5,)), 4, (2,100), slow_valid, resize_valid=False)
     assert re.match(r' It does not pay here: only \d% of the time goes into training batches\.$', valid.verdict)
     assert of(cheap, .5).verdict=='' and of(paces, .5, with_items=of(cheap, .5)).verdict==''
+
+def test_larger_batches_are_in_the_prediction():
+    from fastresize.preview import Preview
+    s = SizeSchedule((32,64), (.5,))
+    paces = {(32,32): [0.,.1,0.,0.], (64,64): [0.,.1,0.,0.]}
+    plain,larger = [Preview(s, 2, (8,0), paces, larger=o) for o in (None, (64,8,32,False))]
+    assert plain.seconds==pytest.approx(1.6) and larger.seconds==pytest.approx(.1*(2+8)) and larger.full_seconds==pytest.approx(1.6)
+    assert '1.60 times as fast' in str(larger) and 'does not pay' not in str(larger)
+
+def test_a_preview_with_larger_batches_measures_them():
+    counts = set()
+    class Model(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x):
+            if self.training: counts.add((len(x),x.shape[-1]))
+            return self.m(x)
+    learn = learner(make_dls(*aug_transforms(), n=160), model=Model())
+    p = learn.preview_resize(4, n_batch=1, show_plot=False, max_bs=32, increase_by=8, try_sizes=False, preallocate=False)
+    assert {(32,32),(8,64)}<=counts and p.larger==(128,8,32,True)
+    assert len(p.sizes_of(p.schedule, 0))==4 and len(p.sizes_of(SizeSchedule((64,)), 0))==16
