@@ -7,4 +7,4 @@ cfg.read('settings.ini', encoding='utf-8')
 cfg = cfg['DEFAULT']
 
 setup(version=cfg['version'], install_requires=cfg['requirements'].split(),
-      extras_require={'dev': cfg['dev_requirements'].split()})
+      extras_require={k: cfg[f'{k}_requirements'].split() for k in ('lightning','dev')})

@@ -292,7 +292,7 @@ def _give_up(self:ProgressiveResizeCallback, b, key):
          'Where there are images that it does not recognize, `pictures` tells their positions or keys')
     return b
 
-# %% ../nbs/18_lightning.ipynb #1a1e2435
+# %% ../nbs/18_lightning.ipynb #2cef47c7
 @patch
 def on_train_start(self:ProgressiveResizeCallback, trainer, pl_module):
     "Print the schedule"
@@ -314,6 +314,7 @@ def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, bat
     size = self.f.size(batch) or next(filter(None, map(self.f.size, parts)), None)
     if size is None: return
     self.current_size = size
+    if trainer.barebones: return
     square = all(h==w for h,w in (*self.schedule.sizes, size))
     log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
     for k,v in columns(size, ['size'] if square else ['height','width']).items():

@@ -166,8 +166,8 @@ class Stop(L.Callback):
     def on_train_batch_end(self, trainer, module, *_):
         if len(module.train_sizes)==self.at: raise KeyboardInterrupt
 
-@pytest.mark.parametrize('length', [dict(max_epochs=4), dict(max_steps=32), dict(max_steps=20, accumulate_grad_batches=1)], ids=str)
-@pytest.mark.parametrize('every,stop', [(1,13), (3,14), (4,16), (8,17), (1,18)])
+@pytest.mark.parametrize('length,every,stop', [(dict(max_epochs=4),1,13), (dict(max_epochs=4),3,14), (dict(max_epochs=4),4,16), (dict(max_epochs=4),8,17),
+    (dict(max_steps=32),1,18), (dict(max_steps=32),8,17), (dict(max_steps=20),1,13), (dict(max_steps=20),4,16), (dict(max_epochs=4, accumulate_grad_batches=2),1,19)], ids=str)
 @pytest.mark.parametrize('items', [False,True])
 def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, every, stop, items):
     "The batches that were trained up to the checkpoint, and those after it, are those of an uninterrupted training"
@@ -178,8 +178,8 @@ def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, ev
     kwargs = dict(accelerator='cpu', logger=False, enable_progress_bar=False, enable_model_summary=False, **length)
     with pytest.raises(SystemExit): L.Trainer(callbacks=[resize(resize_items=items),save,Stop(stop)], **kwargs).fit(first, *(data() or (tensors(),tensors(20))))
     last = max(tmp_path.glob('*.ckpt'), key=lambda f: int(f.stem.split('=')[1]))
-    done = int(last.stem.split('=')[1])
-    assert done in (stop//every*every, stop//every*every-every)   # as the callback that stops came before or after
+    done = int(last.stem.split('=')[1])*length.get('accumulate_grad_batches', 1)
+    assert 0<stop-done<=2*every
     then = Module()
     L.Trainer(callbacks=[resize(resize_items=items),save], **kwargs).fit(then, *(data() or (tensors(),tensors(20))), ckpt_path=last)
     assert first.train_sizes==whole[:stop] and then.train_sizes==whole[done:]
@@ -218,7 +218,7 @@ class Breaks(L.Callback):
 @pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b'), torch.OutOfMemoryError('CUDA out of memory.')], ids=repr)
 @pytest.mark.parametrize('hook', ['on_train_batch_start','on_validation_batch_end','on_train_epoch_start'])
 def test_leaves_no_trace_however_it_ends(exc, hook):
-    data,cb,module = loaders(),resize(resize_items=True),Module()
+    data,cb,module = loaders(2*(hook=='on_train_batch_start')),resize(resize_items=True),Module()
     t = trainer(cb, Breaks(exc, hook))
     with pytest.raises(SystemExit if isinstance(exc, KeyboardInterrupt) else type(exc)): t.fit(module, *data)
     untouched(t, cb, *data)
@@ -322,6 +322,26 @@ def test_the_arguments_are_those_of_the_fastai_callback():
     import inspect
     ours,its = (inspect.signature(c).parameters for c in (ProgressiveResizeCallback, ProgressiveResize))
     assert all(ours[k].default==its[k].default for k in ours) and [k for k in its if k in ours]==[*ours]
+
+def test_validation_loaders_of_several_sizes():
+    class Two(Module):
+        def validation_step(self, batch, i, dataloader_idx=0): super().validation_step(batch, i)
+    valid = [tensors(10),tensors(10, (96,96))]
+    assert fitted(data=(tensors(),valid), module=Two())[0].valid_sizes==[(32,32),(48,48)]*2+[(56,56),(84,84)]+[(64,64),(96,96)]
+    assert fitted(resize(final_size=64), (tensors(),valid), module=Two())[0].valid_sizes==[(s,s) for s in (32,32,56,64) for _ in range(2)]
+    load = lambda n: tud.DataLoader(Drawn(n), batch_size=10)
+    module,*_ = fitted(resize(resize_items=True), (loaders()[0],[load(10),load(20)]), module=Two())
+    assert module.valid_sizes==[(s,s) for s in (32,32,56,64) for _ in range(3)]
+
+def test_without_anything_that_shows_it(capsys):
+    module = Module()
+    L.Trainer(callbacks=[resize()], barebones=True, max_epochs=4, accelerator='cpu').fit(module, tensors())
+    assert module.train_sizes==due(32)
+
+def test_pickles_and_copies():
+    import pickle
+    from copy import deepcopy
+    for cb in (pickle.loads(pickle.dumps(resize())), deepcopy(fitted()[2])): assert fitted(cb)[0].train_sizes==due(32)
 
 def test_given_schedule_and_final_size():
     s = SizeSchedule((24,48,64), (.25,.5))
