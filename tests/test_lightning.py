@@ -101,8 +101,8 @@ def test_validation_and_all_that_is_no_training():
     assert fitted(resize(resize_valid=False, resize_items=True), loaders())[0].valid_sizes==[(64,64)]*8
 
 def test_validation_in_mid_epoch():
-    module,*_ = fitted(val_check_interval=4)
-    assert module.valid_sizes==[s for s in due(32)[3::4] for _ in range(2)]
+    module,*_ = fitted(val_check_interval=2)
+    assert module.valid_sizes==[s for s in due(32)[1::2] for _ in range(2)]
 
 # ---- the length
 
@@ -183,6 +183,7 @@ def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, ev
     then = Module()
     L.Trainer(callbacks=[resize(resize_items=items),save], **kwargs).fit(then, *(data() or (tensors(),tensors(20))), ckpt_path=last)
     assert first.train_sizes==whole[:stop] and then.train_sizes==whole[done:]
+    assert then.made==then.train_sizes*items   # with items made small, by the loader
 
 class Plans(Module):
     def configure_optimizers(self):
@@ -194,8 +195,9 @@ def test_a_loader_that_was_begun_before_the_checkpoint_was_read(tmp_path):
     save = ModelCheckpoint(tmp_path, every_n_epochs=3, save_top_k=-1)
     kwargs = dict(accelerator='cpu', logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=4)
     data = loaders(2)
-    L.Trainer(callbacks=[resize(resize_items=True),save], **kwargs).fit(Plans(), *data)
-    then = Plans()
+    first,then = Plans(),Plans()
+    L.Trainer(callbacks=[resize(resize_items=True),save], **kwargs).fit(first, *data)
+    assert first.made==due(32) and first.other==[(64,64)]*2   # the sanity check has full size
     t = L.Trainer(callbacks=[resize(resize_items=True)], **kwargs)
     t.fit(then, *data, ckpt_path=next(tmp_path.glob('*.ckpt')))
     assert then.made==then.train_sizes==due(32)[24:]
