@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Course', 'ProgressiveResizeCallback']
 
-# %% ../nbs/18_lightning.ipynb #b7ab1292
+# %% ../nbs/18_lightning.ipynb #9a39656c
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -14,11 +14,11 @@ except ModuleNotFoundError as e:
 import math
 from contextlib import ExitStack
 from functools import partial
-from warnings import warn
 
 import torch
 from fastcore.basics import patch, store_attr
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from .check import as_size, counted, expect, in_share, is_int, short

@@ -131,10 +131,12 @@ def test_fast_dev_run():
 class Stream(tud.IterableDataset):
     def __iter__(self): return ((torch.rand(3,64,64),0) for i in range(80))
 
-def test_epochs_of_unknown_length():
+def test_epochs_of_unknown_length(capsys):
     data = tud.DataLoader(Stream(), batch_size=10),
-    module,*_ = fitted(data=data, max_steps=32)
+    module,*_ = fitted(resize(verbose=True), data, max_steps=32)
     assert module.train_sizes==due(32)
+    out = capsys.readouterr().out
+    assert 'Starting at step 16 and finishing at step 24' in out and 'from step  size (px)\n        0  32\n       16  40\n' in out
     assert fitted(data=data, limit_train_batches=8)[0].train_sizes==due(32)
     with pytest.raises(ValueError, match='`max_steps`=-1'): fitted(data=data)
     with pytest.raises(ValueError, match='`max_epochs`=-1'): fitted(max_epochs=-1)
