@@ -219,6 +219,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastresize.lightning._Dealing.__iter__': ( 'lightning.html#_dealing.__iter__',
                                                                                   'fastresize/lightning.py'),
                                       'fastresize.lightning._limited': ('lightning.html#_limited', 'fastresize/lightning.py'),
+                                      'fastresize.lightning._own': ('lightning.html#_own', 'fastresize/lightning.py'),
                                       'fastresize.lightning._put': ('lightning.html#_put', 'fastresize/lightning.py')},
             'fastresize.log': { 'fastresize.log.Pace': ('log.html#pace', 'fastresize/log.py'),
                                 'fastresize.log.Pace.__enter__': ('log.html#pace.__enter__', 'fastresize/log.py'),

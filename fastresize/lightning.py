@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Course', 'ProgressiveResizeCallback']
 
-# %% ../nbs/18_lightning.ipynb #9a39656c
+# %% ../nbs/18_lightning.ipynb #9650d0c1
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -17,7 +17,6 @@ from functools import partial
 
 import torch
 from fastcore.basics import patch, store_attr
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
@@ -95,7 +94,7 @@ class Course:
             else: runs.append([e,e,ends])
         return [(f'{a}' if a==b else f'{a}–{b}', short(s) if s==t else f'{short(s)} to {short(t)}') for a,b,(s,t) in runs]
 
-# %% ../nbs/18_lightning.ipynb #8f577bd5
+# %% ../nbs/18_lightning.ipynb #b2697e8e
 class _Dealing(Wrapped):
     "A loader of a trainer, whose iterations the callback `cb` begins"
     _own = 'dl','cb','i','own','key','why'
@@ -121,6 +120,8 @@ def _put(stack, o, k, v):
     stack.callback(lambda: o.__dict__.pop(k, None) if own is o else setattr(o, k, own))
 
 _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_batch_transfer'
+
+def _own(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
 # %% ../nbs/18_lightning.ipynb #cb17f1a3
 class ProgressiveResizeCallback(L.Callback):
@@ -189,7 +190,7 @@ class ProgressiveResizeCallback(L.Callback):
     @property
     def _on(self): return self.trainer is not None and any(cb is self for cb in self.trainer.callbacks)   # a tuner's trials go without
 
-# %% ../nbs/18_lightning.ipynb #7d1b90b7
+# %% ../nbs/18_lightning.ipynb #5617ac04
 @patch
 def _look(self:ProgressiveResizeCallback, dl, n_batch):
     "Measure what comes to the model, and make the schedule of a training with epochs of `n_batch` batches"
@@ -201,7 +202,7 @@ def _look(self:ProgressiveResizeCallback, dl, n_batch):
 def _seen(self:ProgressiveResizeCallback, dl):
     "What a training batch measures that has come to the device, or None"
     t,own = self.trainer,measured(dl, self.f)
-    hooked = [o for o in (t.lightning_module, t.datamodule) if o is not None and any(is_overridden(k, o) for k in _transfers)]
+    hooked = [o for o in (t.lightning_module, t.datamodule) if o is not None and any(map(partial(_own, o), _transfers))]
     if not own or not hooked: return own
     try:
         with no_trace(generators=generators(dl, *hooked)):

@@ -342,6 +342,20 @@ def test_without_anything_that_shows_it(capsys):
     L.Trainer(callbacks=[resize()], barebones=True, max_epochs=4, accelerator='cpu').fit(module, tensors())
     assert module.train_sizes==due(32)
 
+def test_by_its_old_name():
+    import pytorch_lightning as pl
+    logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
+    class Old(pl.LightningModule):
+        def __init__(self): super().__init__(); self.model,self.train_sizes,self.made,self.valid_sizes = small_model(),[],[],[]
+        training_step,configure_optimizers = Module.training_step,Module.configure_optimizers
+        def forward(self, x): return self.model(x)
+        def validation_step(self, batch, i): self.valid_sizes.append(tuple(batch[0].shape[-2:]))
+    module,cb,data = Old(),resize(resize_items=True),loaders()
+    t = pl.Trainer(callbacks=[cb], max_epochs=4, accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+    t.fit(module, *data)
+    assert module.made==module.train_sizes==due(32) and module.valid_sizes==[s for s in due(32)[7::8] for _ in range(2)]
+    untouched(t, cb, *data)
+
 def test_pickles_and_copies():
     import pickle
     from copy import deepcopy
