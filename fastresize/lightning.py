@@ -123,7 +123,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _own(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/18_lightning.ipynb #cb17f1a3
+# %% ../nbs/18_lightning.ipynb #b4049973
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -150,7 +150,8 @@ class ProgressiveResizeCallback(L.Callback):
     ):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size = schedule,schedule,None
-        self.growth,self.f = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of),FinishedBatch(method, resize_mode, resize_targ, pictures)
+        self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
+        self.f = FinishedBatch(method, resize_mode, resize_targ, pictures)
         if final_size is not None: self.growth.initial(as_size(final_size, 'final_size'))
         expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
@@ -293,7 +294,7 @@ def _give_up(self:ProgressiveResizeCallback, b, key):
          'Where there are images that it does not recognize, `pictures` tells their positions or keys')
     return b
 
-# %% ../nbs/18_lightning.ipynb #2cef47c7
+# %% ../nbs/18_lightning.ipynb #0eed4e2c
 @patch
 def on_train_start(self:ProgressiveResizeCallback, trainer, pl_module):
     "Print the schedule"
@@ -305,7 +306,8 @@ def on_train_start(self:ProgressiveResizeCallback, trainer, pl_module):
 @patch
 def on_train_epoch_start(self:ProgressiveResizeCallback, trainer, pl_module):
     "Make room for an epoch of a new size"
-    if self._on and self.empty_cache and self.schedule and self.current_size!=self._due() and torch.cuda.is_available(): torch.cuda.empty_cache()
+    if not (self._on and self.empty_cache and self.schedule): return
+    if self.current_size!=self._due() and torch.cuda.is_available(): torch.cuda.empty_cache()
 
 @patch
 def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, batch, batch_idx):

@@ -59,7 +59,7 @@ class FinishedBatch:
         x,y = resize_batch(x, y, size, method=self.method, mode=self.resize_mode, resize_targ=self.resize_targ, names=self.pictures)
         return _joined(b, x, y)
 
-# %% ../nbs/17_loops.ipynb #10607c6e
+# %% ../nbs/17_loops.ipynb #ce589de2
 def _drawn(dl, n, share=None):
     "A batch of `n` items of loader `dl`, or None"
     try:
@@ -89,7 +89,8 @@ def why_not_small(
     small = _drawn(dl, 4, Share(size, own))
     if small is None: return f'its items cannot be made at {list(size)}'
     if f.size(small)!=tuple(size): return f'its items measure {list(f.size(small) or ())} where {list(size)} was asked for'
-    if not in_proportion(*(o if f.resize_targ else _split(o)[0] for o in (small,b)), size, own): return 'not all that lies over pixels follows'
+    parts = (o if f.resize_targ else _split(o)[0] for o in (small,b))
+    if not in_proportion(*parts, size, own): return 'not all that lies over pixels follows'
 
 def small_batches(
     dl:DataLoader, # Of PyTorch
@@ -107,7 +108,7 @@ def small_batches(
             yield b
     return get()
 
-# %% ../nbs/17_loops.ipynb #db74b40d
+# %% ../nbs/17_loops.ipynb #c500c8e8
 class SizedLoader(GetAttr):
     "A loader whose batches have the sizes of a schedule; `sized_loader` makes one"
     _default = 'dl'
@@ -133,7 +134,8 @@ class SizedLoader(GetAttr):
         expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
         self._next = epoch
         batches = getattr(self.dl, 'batch_sampler', None)
-        told = [self.dl] if hasattr(self.dl, 'set_epoch') else [getattr(self.dl, 'sampler', None), batches, getattr(batches, 'sampler', None)]
+        told = [getattr(self.dl, 'sampler', None), batches, getattr(batches, 'sampler', None)]
+        if hasattr(self.dl, 'set_epoch'): told = [self.dl]   # which tells its own
         for o in {id(o): o for o in told if hasattr(o, 'set_epoch')}.values(): o.set_epoch(epoch)
 
     def sizes(self,

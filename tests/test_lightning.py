@@ -41,9 +41,11 @@ class Module(L.LightningModule):
     def predict_step(self, batch, i): self.other.append(tuple(batch[0].shape[-2:]))
     def configure_optimizers(self): return torch.optim.SGD(self.parameters(), .01)
 
+quiet = dict(accelerator='cpu', enable_progress_bar=False, enable_model_summary=False)
+
 def resize(**kwargs): return ProgressiveResizeCallback(**{'increase_by':8, 'verbose':False, **kwargs})
 def trainer(*cbs, **kwargs):
-    kwargs = dict(accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **kwargs)
+    kwargs = dict(logger=False, enable_checkpointing=False, **quiet, **kwargs)
     if 'max_epochs' not in kwargs and 'max_steps' not in kwargs: kwargs['max_epochs'] = 4
     return L.Trainer(callbacks=[*cbs], **kwargs)
 
@@ -63,7 +65,9 @@ def by_fastai():
     learn = learner(make_dls(*aug_transforms(), n=100, bs=10), ProgressiveResize(increase_by=8, verbose=False))
     learn.fit(4)
     return learn.seen.train
-def by_loop(workers=0): return [tuple(b[0].shape[-2:]) for l in [sized_loader(loaders(workers)[0], size_schedule(64, 4, increase_by=8), 4)] for _ in range(4) for b in l]
+def by_loop(workers=0):
+    loader = sized_loader(loaders(workers)[0], size_schedule(64, 4, increase_by=8), 4)
+    return [tuple(b[0].shape[-2:]) for _ in range(4) for b in loader]
 def by_lightning(workers=None, **kwargs): return fitted(resize(**kwargs), workers if workers is None else loaders(workers))[0].train_sizes
 
 @pytest.mark.parametrize('run', [by_fastai, by_loop, partial(by_loop, 2), by_lightning, partial(by_lightning, 0, resize_items=True),
@@ -168,8 +172,9 @@ class Stop(L.Callback):
     def on_train_batch_end(self, trainer, module, *_):
         if len(module.train_sizes)==self.at: raise KeyboardInterrupt
 
-@pytest.mark.parametrize('length,every,stop', [(dict(max_epochs=4),1,13), (dict(max_epochs=4),3,14), (dict(max_epochs=4),4,16), (dict(max_epochs=4),8,17),
-    (dict(max_steps=32),1,18), (dict(max_steps=32),8,17), (dict(max_steps=20),1,13), (dict(max_steps=20),4,16), (dict(max_epochs=4, accumulate_grad_batches=2),1,19)], ids=str)
+epochs,steps = dict(max_epochs=4),dict(max_steps=32)
+@pytest.mark.parametrize('length,every,stop', [(epochs,1,13), (epochs,3,14), (epochs,4,16), (epochs,8,17), (steps,1,18), (steps,8,17),
+    (dict(max_steps=20),1,13), (dict(max_steps=20),4,16), (dict(accumulate_grad_batches=2, **epochs),1,19)], ids=str)
 @pytest.mark.parametrize('items', [False,True])
 def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, every, stop, items):
     "The batches that were trained up to the checkpoint, and those after it, are those of an uninterrupted training"
@@ -177,7 +182,7 @@ def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, ev
     whole = fitted(resize(resize_items=items), data(), **length)[0].train_sizes
     save = ModelCheckpoint(tmp_path, every_n_train_steps=every, save_top_k=-1, filename='{step}')
     first = Module()
-    kwargs = dict(accelerator='cpu', logger=False, enable_progress_bar=False, enable_model_summary=False, **length)
+    kwargs = dict(logger=False, **quiet, **length)
     with pytest.raises(SystemExit): L.Trainer(callbacks=[resize(resize_items=items),save,Stop(stop)], **kwargs).fit(first, *(data() or (tensors(),tensors(20))))
     last = max(tmp_path.glob('*.ckpt'), key=lambda f: int(f.stem.split('=')[1]))
     done = int(last.stem.split('=')[1])*length.get('accumulate_grad_batches', 1)
@@ -195,7 +200,7 @@ class Plans(Module):
 def test_a_loader_that_was_begun_before_the_checkpoint_was_read(tmp_path):
     "`estimated_stepping_batches` begins the loader"
     save = ModelCheckpoint(tmp_path, every_n_epochs=3, save_top_k=-1)
-    kwargs = dict(accelerator='cpu', logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=4)
+    kwargs = dict(logger=False, max_epochs=4, **quiet)
     data = loaders(2)
     first,then = Plans(),Plans()
     L.Trainer(callbacks=[resize(resize_items=True),save], **kwargs).fit(first, *data)
@@ -241,25 +246,30 @@ def test_a_tuner_goes_without():
 
 # ---- what is seen of it
 
+def logged(path):
+    "What `CSVLogger` has of the sizes, step by step"
+    with open(next(path.rglob('metrics.csv'))) as f: rows = [*csv.DictReader(f)]
+    rows = [{k: float(v) for k,v in r.items() if v and k.startswith(('progressive','step'))} for r in rows]
+    return sorted((r for r in rows if len(r)>1), key=lambda r: r['step'])
+
 def test_the_size_in_the_logger_and_in_the_bar(tmp_path, capsys):
     bar = []
     class Bar(L.Callback):
         def on_train_batch_end(self, trainer, *_): bar.append(trainer.progress_bar_metrics['size'])
     module = Module()
-    t = L.Trainer(callbacks=[resize(verbose=True),Bar()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4, accelerator='cpu',
-                  enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    t = L.Trainer(callbacks=[resize(verbose=True),Bar()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
+                  enable_checkpointing=False, **quiet)
     t.fit(module, tensors())
-    with open(next(tmp_path.rglob('metrics.csv'))) as f: rows = {int(r['step']): float(r['progressive_resize_size']) for r in csv.DictReader(f) if r['progressive_resize_size']}
-    assert [rows[i] for i in range(32)]==bar==[s[0] for s in module.train_sizes]
+    assert [r['progressive_resize_size'] for r in logged(tmp_path)]==bar==[s[0] for s in module.train_sizes]
     out = capsys.readouterr().out
     assert out.count('Progressively increase')==1 and '  0–1  32\n    2  40 to 56\n    3  64\n' in out
 
 def test_sizes_that_are_not_square(tmp_path):
-    t = L.Trainer(callbacks=[resize()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4, accelerator='cpu',
-                  enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    t = L.Trainer(callbacks=[resize()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
+                  enable_checkpointing=False, **quiet)
     module = Module()
     t.fit(module, tensors(size=(48,64)))
-    with open(next(tmp_path.rglob('metrics.csv'))) as f: rows = [(float(r['progressive_resize_height']),float(r['progressive_resize_width'])) for r in csv.DictReader(f) if r['progressive_resize_width']]
+    rows = [(r['progressive_resize_height'],r['progressive_resize_width']) for r in logged(tmp_path)]
     assert rows==module.train_sizes and rows[0]==(24,32) and rows[-1]==(48,64)
 
 def test_a_training_that_is_cut_short_says_so():
@@ -311,8 +321,10 @@ def test_batches_without_a_picture_train_on():
     with pytest.warns(UserWarning, match='no image among the inputs'): module,*_ = fitted(data=(dl,dl), module=Table())
     assert len(module.train_sizes)==32
 
-@pytest.mark.parametrize('why,args', {'initial_size':dict(initial_size=1.5), 'resize_mode':dict(resize_mode='best'), 'method':dict(method='zoom'), 'schedule':dict(schedule=3),
-    'empty_cache':dict(empty_cache=True), 'resize_items':dict(resize_items=True, method='crop'), 'final_size':dict(final_size=64, schedule=size_schedule(64,4)), 'start':dict(start=3, finish=1)}.items(), ids=lambda o: None)
+@pytest.mark.parametrize('why,args', {
+    'initial_size': dict(initial_size=1.5), 'resize_mode': dict(resize_mode='best'), 'method': dict(method='zoom'), 'schedule': dict(schedule=3),
+    'empty_cache': dict(empty_cache=True), 'resize_items': dict(resize_items=True, method='crop'), 'start': dict(start=3, finish=1),
+    'final_size': dict(final_size=64, schedule=size_schedule(64,4))}.items(), ids=lambda o: None)
 def test_arguments_that_cannot_work_are_named(why, args):
     with pytest.raises(ValueError, match=f'`{why}`='): ProgressiveResizeCallback(**args)
 
@@ -351,7 +363,7 @@ def test_by_its_old_name():
         def forward(self, x): return self.model(x)
         def validation_step(self, batch, i): self.valid_sizes.append(tuple(batch[0].shape[-2:]))
     module,cb,data = Old(),resize(resize_items=True),loaders()
-    t = pl.Trainer(callbacks=[cb], max_epochs=4, accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+    t = pl.Trainer(callbacks=[cb], max_epochs=4, logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **quiet)
     t.fit(module, *data)
     assert module.made==module.train_sizes==due(32) and module.valid_sizes==[s for s in due(32)[7::8] for _ in range(2)]
     untouched(t, cb, *data)
