@@ -2,7 +2,7 @@
 from importlib import import_module
 
 _home = dict(ProgressiveResize='progressive', IncreaseMode='schedule', SizeSchedule='schedule', Growth='schedule', size_schedule='schedule',
-             resize_batch='resize', ThroughputMonitor='throughput', show_sizes='preview', demo_data='demo',
+             resize_batch='resize', sized_loader='loops', ThroughputMonitor='throughput', show_sizes='preview', demo_data='demo',
              Stage='recipes', GrowWithSize='recipes', DecoderResize='recipes')
 __all__ = list(_home)
 

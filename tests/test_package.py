@@ -50,6 +50,7 @@ def test_wheel_and_sdist_install_and_import(tmp_path):
         to = tmp_path/f'site-{f[-3:]}'
         r = run('-m', 'pip', 'install', '--quiet', '--no-deps', '--target', str(to), str(tmp_path/'dist'/f))
         assert r.returncode==0, r.stderr[-2000:]
+        assert 'Provides-Extra: lightning' in next(to.glob('fastresize*/METADATA')).read_text()
         r = python(code, PYTHONPATH=str(to))
         assert r.stdout.split() == [str(to/'fastresize/__init__.py'), '4'], r.stderr
 

@@ -1,0 +1,400 @@
+"Lightning's trainer: the size of every batch in real fits, resumed, interrupted, of every length, and in two processes"
+import csv, json, logging, os, subprocess, sys, warnings
+import torch.nn.functional as F, torch.utils.data as tud
+import torchvision.transforms as v1
+from util import *
+L = pytest.importorskip('lightning.pytorch')
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from fastresize.lightning import ProgressiveResizeCallback
+
+for name in ('lightning.pytorch','lightning.fabric'): logging.getLogger(name).setLevel(logging.ERROR)
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning:lightning', 'ignore:.*log_every_n_steps', 'ignore:.*num_workers', 'ignore:.*litlogger')
+
+class Drawn(tud.Dataset):
+    def __init__(self, n=80): self.n,self.transform = n,v1.Compose([v1.RandomResizedCrop(64), v1.ToTensor()])
+    def __len__(self): return self.n
+    def __getitem__(self, i):
+        x = self.transform(picture(i, (100,80)))
+        return x,i%2,torch.tensor([*x.shape[-2:]])
+
+def loaders(workers=0, shuffle=True, **kwargs):
+    load = partial(tud.DataLoader, batch_size=10, num_workers=workers, persistent_workers=workers>0, **kwargs)
+    return load(Drawn(), shuffle=shuffle),load(Drawn(20))
+
+def tensors(n=80, size=(64,64)): return tud.DataLoader(tud.TensorDataset(torch.rand(n,3,*size), torch.arange(n)%2), batch_size=10)
+
+class Module(L.LightningModule):
+    def __init__(self): super().__init__(); self.model,self.train_sizes,self.made,self.valid_sizes,self.other = small_model(),[],[],[],[]
+    def forward(self, x): return self.model(x)
+    def training_step(self, batch, i):
+        x,y,*made = batch
+        self.train_sizes.append(tuple(x.shape[-2:]))
+        self.made += [tuple(m[0].tolist()) for m in made]
+        loss = F.cross_entropy(self(x), y)
+        self.log('loss', loss)
+        return loss
+    def validation_step(self, batch, i):
+        (self.valid_sizes if self.trainer.state.fn=='fit' and not self.trainer.sanity_checking else self.other).append(tuple(batch[0].shape[-2:]))
+        self.log('valid_loss', F.cross_entropy(self(batch[0]), batch[1]))
+    def test_step(self, batch, i): self.other.append(tuple(batch[0].shape[-2:]))
+    def predict_step(self, batch, i): self.other.append(tuple(batch[0].shape[-2:]))
+    def configure_optimizers(self): return torch.optim.SGD(self.parameters(), .01)
+
+quiet = dict(accelerator='cpu', enable_progress_bar=False, enable_model_summary=False)
+
+def resize(**kwargs): return ProgressiveResizeCallback(**{'increase_by':8, 'verbose':False, **kwargs})
+def trainer(*cbs, **kwargs):
+    kwargs = dict(logger=False, enable_checkpointing=False, **quiet, **kwargs)
+    if 'max_epochs' not in kwargs and 'max_steps' not in kwargs: kwargs['max_epochs'] = 4
+    return L.Trainer(callbacks=[*cbs], **kwargs)
+
+def fitted(cb=None, data=None, module=None, **kwargs):
+    module,cb = module or Module(),cb or resize()
+    t = trainer(cb, **kwargs)
+    t.fit(module, *(data or (tensors(),tensors(20))))
+    return module,t,cb
+
+def untouched(t, cb, *loaders):
+    assert cb.trainer is None and not {'batch_to_device','process_dataloader'} & {*t.strategy.__dict__}
+    for dl in loaders: assert type(dl.batch_sampler) is tud.BatchSampler and next(iter(dl))[0].shape[-2:]==(64,64)
+
+# ---- the sizes
+
+def by_fastai():
+    learn = learner(make_dls(*aug_transforms(), n=100, bs=10), ProgressiveResize(increase_by=8, verbose=False))
+    learn.fit(4)
+    return learn.seen.train
+def by_loop(workers=0):
+    loader = sized_loader(loaders(workers)[0], size_schedule(64, 4, increase_by=8), 4)
+    return [tuple(b[0].shape[-2:]) for _ in range(4) for b in loader]
+def by_lightning(workers=None, **kwargs): return fitted(resize(**kwargs), workers if workers is None else loaders(workers))[0].train_sizes
+
+@pytest.mark.parametrize('run', [by_fastai, by_loop, partial(by_loop, 2), by_lightning, partial(by_lightning, 0, resize_items=True),
+                                 partial(by_lightning, 2, resize_items=True), partial(by_lightning, 2)])
+def test_the_same_sizes_in_every_loop(run): assert run()==due(32)
+
+@pytest.mark.parametrize('workers', [0,2])
+def test_items_come_small_from_the_loader(workers):
+    data = loaders(workers)
+    module,t,cb = fitted(resize(resize_items=True), data)
+    assert module.made==module.train_sizes==due(32)
+    assert module.valid_sizes==[s for s in due(32)[7::8] for _ in range(2)]
+    untouched(t, cb, *data)
+    assert t.train_dataloader is data[0] and t.val_dataloaders is data[1]
+
+def test_random_numbers_are_those_without_the_callback():
+    def run(*cbs):
+        L.seed_everything(3, verbose=False)
+        module = Module()
+        module.model[3] = nn.Identity()   # dropout draws a number for every pixel
+        trainer(*cbs, max_epochs=2).fit(module, *loaders())
+        return torch.get_rng_state(),random.getstate()
+    a,b = run(),run(resize(resize_items=True, initial_size=.9))
+    assert torch.equal(a[0], b[0]) and a[1]==b[1]
+
+def test_validation_and_all_that_is_no_training():
+    module,t,cb = fitted()
+    assert module.valid_sizes==[s for s in due(32)[7::8] for _ in range(2)]
+    assert module.other==[(64,64)]*2   # the sanity check
+    module.other.clear()
+    for f in (t.validate, t.test): f(module, tensors(20), verbose=False)
+    t.predict(module, tensors(20))
+    assert module.other==[(64,64)]*6
+    assert fitted(resize(resize_valid=False))[0].valid_sizes==[(64,64)]*8
+    assert fitted(resize(resize_valid=False, resize_items=True), loaders())[0].valid_sizes==[(64,64)]*8
+
+def test_validation_in_mid_epoch():
+    module,*_ = fitted(val_check_interval=2)
+    assert module.valid_sizes==[s for s in due(32)[1::2] for _ in range(2)]
+
+# ---- the length
+
+@pytest.mark.parametrize('n,kwargs', {
+    'accumulate':   (32, dict(accumulate_grad_batches=3)),
+    'precision':    (32, dict(precision='bf16-mixed')),
+    'true':         (32, dict(precision='bf16-true')),
+    'limit':        (20, dict(limit_train_batches=5)),
+    'share':        (16, dict(limit_train_batches=.5)),
+    'overfit':      (8,  dict(overfit_batches=2)),
+    'max_steps':    (20, dict(max_steps=20)),
+    'few steps':    (5,  dict(max_steps=5)),
+    'both':         (20, dict(max_steps=20, max_epochs=9)),
+    'steps of 3':   (22, dict(max_steps=8, accumulate_grad_batches=3)),   # 3 in an epoch of 8 batches, and then two of three
+}.values(), ids=str)
+@pytest.mark.parametrize('items', [False,True])
+def test_trainings_of_every_length(n, kwargs, items):
+    module,*_ = fitted(resize(resize_items=items), loaders() if items else None, **kwargs)
+    assert module.train_sizes==due(n)
+
+def test_fast_dev_run():
+    module,t,cb = fitted(fast_dev_run=True)
+    assert len(module.train_sizes)==1 and module.train_sizes[0]==(32,32)
+    untouched(t, cb)
+
+class Stream(tud.IterableDataset):
+    def __iter__(self): return ((torch.rand(3,64,64),0) for i in range(80))
+
+def test_epochs_of_unknown_length(capsys):
+    data = tud.DataLoader(Stream(), batch_size=10),
+    module,*_ = fitted(resize(verbose=True), data, max_steps=32)
+    assert module.train_sizes==due(32)
+    out = capsys.readouterr().out
+    assert 'Starting at step 16 and finishing at step 24' in out and 'from step  size (px)\n        0  32\n       16  40\n' in out
+    assert fitted(data=data, limit_train_batches=8)[0].train_sizes==due(32)
+    with pytest.raises(ValueError, match='`max_steps`=-1'): fitted(data=data)
+    with pytest.raises(ValueError, match='`max_epochs`=-1'): fitted(max_epochs=-1)
+
+def test_epoch_mode_and_epochs_as_numbers():
+    module,*_ = fitted(resize(increase_mode='epoch', increase_by=16, start=1, finish=3))
+    assert module.train_sizes==[(s,s) for s in (32,32,48,64) for _ in range(8)]
+    assert fitted(resize(start=1, finish=3), max_steps=32)[0].train_sizes==due(32, start=.25, finish=.75)
+    assert fitted(resize(start=1, finish=3), max_steps=30)[0].train_sizes==due(32, start=.25, finish=.75)[:30]
+
+class Manual(Module):
+    def __init__(self): super().__init__(); self.automatic_optimization = False
+    def training_step(self, batch, i):
+        loss = super().training_step(batch, i)
+        for opt in self.optimizers():
+            opt.zero_grad()
+        self.manual_backward(loss)
+        for opt in self.optimizers(): opt.step()
+    def configure_optimizers(self): return [torch.optim.SGD(self.model[:1].parameters(), .01),torch.optim.SGD(self.model[1:].parameters(), .01)]
+
+def test_a_module_that_steps_its_optimizers_itself():
+    assert fitted(module=Manual())[0].train_sizes==due(32)
+    assert fitted(module=Manual(), max_steps=64)[0].train_sizes==due(32)   # two steps a batch
+
+# ---- going on
+
+class Stop(L.Callback):
+    def __init__(self, at): self.at = at
+    def on_train_batch_end(self, trainer, module, *_):
+        if len(module.train_sizes)==self.at: raise KeyboardInterrupt
+
+epochs,steps = dict(max_epochs=4),dict(max_steps=32)
+@pytest.mark.parametrize('length,every,stop', [(epochs,1,13), (epochs,3,14), (epochs,4,16), (epochs,8,17), (steps,1,18), (steps,8,17),
+    (dict(max_steps=20),1,13), (dict(max_steps=20),4,16), (dict(accumulate_grad_batches=2, **epochs),1,19)], ids=str)
+@pytest.mark.parametrize('items', [False,True])
+def test_resumes_from_a_checkpoint_at_the_size_of_its_batch(tmp_path, length, every, stop, items):
+    "The batches that were trained up to the checkpoint, and those after it, are those of an uninterrupted training"
+    data = lambda: loaders() if items else None
+    whole = fitted(resize(resize_items=items), data(), **length)[0].train_sizes
+    save = ModelCheckpoint(tmp_path, every_n_train_steps=every, save_top_k=-1, filename='{step}')
+    first = Module()
+    kwargs = dict(logger=False, **quiet, **length)
+    with pytest.raises(SystemExit): L.Trainer(callbacks=[resize(resize_items=items),save,Stop(stop)], **kwargs).fit(first, *(data() or (tensors(),tensors(20))))
+    last = max(tmp_path.glob('*.ckpt'), key=lambda f: int(f.stem.split('=')[1]))
+    done = int(last.stem.split('=')[1])*length.get('accumulate_grad_batches', 1)
+    assert 0<stop-done<=2*every
+    then = Module()
+    L.Trainer(callbacks=[resize(resize_items=items),save], **kwargs).fit(then, *(data() or (tensors(),tensors(20))), ckpt_path=last)
+    assert first.train_sizes==whole[:stop] and then.train_sizes==whole[done:]
+    assert then.made==then.train_sizes*items   # with items made small, by the loader
+
+class Plans(Module):
+    def configure_optimizers(self):
+        opt = torch.optim.SGD(self.parameters(), .01)
+        return [opt],[dict(scheduler=torch.optim.lr_scheduler.OneCycleLR(opt, .1, total_steps=self.trainer.estimated_stepping_batches), interval='step')]
+
+def test_a_loader_that_was_begun_before_the_checkpoint_was_read(tmp_path):
+    "`estimated_stepping_batches` begins the loader"
+    save = ModelCheckpoint(tmp_path, every_n_epochs=3, save_top_k=-1)
+    kwargs = dict(logger=False, max_epochs=4, **quiet)
+    data = loaders(2)
+    first,then = Plans(),Plans()
+    L.Trainer(callbacks=[resize(resize_items=True),save], **kwargs).fit(first, *data)
+    assert first.made==due(32) and first.other==[(64,64)]*2   # the sanity check has full size
+    t = L.Trainer(callbacks=[resize(resize_items=True)], **kwargs)
+    t.fit(then, *data, ckpt_path=next(tmp_path.glob('*.ckpt')))
+    assert then.made==then.train_sizes==due(32)[24:]
+
+def test_fit_again():
+    module,t,cb = fitted(max_epochs=2)
+    t.fit_loop.max_epochs = 4
+    t.fit(module, tensors(), tensors(20))
+    assert module.train_sizes==due(16)+due(32)[16:]
+    other = Module()
+    trainer(cb, max_epochs=2).fit(other, tensors(80, (48,48)))   # the same callback in another trainer
+    assert other.train_sizes[0]==(24,24) and other.train_sizes[-1]==(48,48)
+    untouched(t, cb)
+
+class Breaks(L.Callback):
+    def __init__(self, exc, hook): self.exc = exc; setattr(self, hook, self.go)
+    def go(self, trainer, module, *_):
+        if trainer.state.fn=='fit' and len(module.train_sizes)>10: raise self.exc
+
+@pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b'), torch.OutOfMemoryError('CUDA out of memory.')], ids=repr)
+@pytest.mark.parametrize('hook', ['on_train_batch_start','on_validation_batch_end','on_train_epoch_start'])
+def test_leaves_no_trace_however_it_ends(exc, hook):
+    data,cb,module = loaders(2*(hook=='on_train_batch_start')),resize(resize_items=True),Module()
+    t = trainer(cb, Breaks(exc, hook))
+    with pytest.raises(SystemExit if isinstance(exc, KeyboardInterrupt) else type(exc)): t.fit(module, *data)
+    untouched(t, cb, *data)
+    module.other.clear()
+    t.validate(module, data[1], verbose=False)
+    assert module.other==[(64,64)]*2
+
+def test_a_tuner_goes_without():
+    from lightning.pytorch.tuner import Tuner
+    module,cb = Module(),resize()
+    module.lr = .01
+    t = trainer(cb)
+    Tuner(t).lr_find(module, tensors(), num_training=6)
+    assert module.train_sizes and {*module.train_sizes}=={(64,64)}
+    untouched(t, cb)
+
+# ---- what is seen of it
+
+def logged(path):
+    "What `CSVLogger` has of the sizes, step by step"
+    with open(next(path.rglob('metrics.csv'))) as f: rows = [*csv.DictReader(f)]
+    rows = [{k: float(v) for k,v in r.items() if v and k.startswith(('progressive','step'))} for r in rows]
+    return sorted((r for r in rows if len(r)>1), key=lambda r: r['step'])
+
+def test_the_size_in_the_logger_and_in_the_bar(tmp_path, capsys):
+    bar = []
+    class Bar(L.Callback):
+        def on_train_batch_end(self, trainer, *_): bar.append(trainer.progress_bar_metrics['size'])
+    module = Module()
+    t = L.Trainer(callbacks=[resize(verbose=True),Bar()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
+                  enable_checkpointing=False, **quiet)
+    t.fit(module, tensors())
+    assert [r['progressive_resize_size'] for r in logged(tmp_path)]==bar==[s[0] for s in module.train_sizes]
+    out = capsys.readouterr().out
+    assert out.count('Progressively increase')==1 and '  0–1  32\n    2  40 to 56\n    3  64\n' in out
+
+def test_sizes_that_are_not_square(tmp_path):
+    t = L.Trainer(callbacks=[resize()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
+                  enable_checkpointing=False, **quiet)
+    module = Module()
+    t.fit(module, tensors(size=(48,64)))
+    rows = [(r['progressive_resize_height'],r['progressive_resize_width']) for r in logged(tmp_path)]
+    assert rows==module.train_sizes and rows[0]==(24,32) and rows[-1]==(48,64)
+
+def test_a_training_that_is_cut_short_says_so():
+    class Early(L.Callback):
+        def on_train_epoch_end(self, trainer, *_): trainer.should_stop = True
+    with pytest.warns(UserWarning, match='ended with images of .32, 32., before it came to .64, 64.'): trainer(resize(), Early()).fit(Module(), tensors())
+    with pytest.warns(UserWarning, match='never reaches .64, 64.'): fitted(resize(finish=1., start=.9999), max_epochs=1)
+
+# ---- modules and batches of all kinds
+
+class Crops(Module):
+    def on_after_batch_transfer(self, batch, idx):
+        self.calls = getattr(self, 'calls', 0)+1
+        x,y = batch[:2]
+        return x[...,4:-4,4:-4],y
+
+@pytest.mark.parametrize('items', [False,True])
+def test_a_module_that_changes_the_size_on_the_way(items):
+    cb = resize(resize_items=items)
+    with warnings.catch_warnings(record=True) as got:
+        warnings.simplefilter('always')
+        module,*_ = fitted(cb, loaders() if items else None, module=Crops())
+    assert module.train_sizes==due(32, 56, 28) and cb.schedule.final==(56,56)
+    assert items==any('changes on their way' in str(w.message) for w in got)
+
+class Dicts(Module):
+    def training_step(self, batch, i): return super().training_step((batch['image'],batch['label']), i)
+    def validation_step(self, batch, i): return super().validation_step((batch['image'],batch['label']), i)
+
+def test_batches_that_are_dicts():
+    def collate(items): return dict(image=torch.stack([o[0] for o in items]), label=torch.tensor([o[1] for o in items]))
+    assert fitted(data=loaders(collate_fn=collate), module=Dicts())[0].train_sizes==due(32)
+    assert fitted(resize(resize_items=True), loaders(collate_fn=collate), module=Dicts())[0].train_sizes==due(32)
+
+class Several(Module):
+    def training_step(self, batch, i):
+        self.other.append(tuple(batch['b'][0].shape[-2:]))
+        return super().training_step(batch['a'][:2], i)
+
+@pytest.mark.parametrize('items', [False,True])
+def test_several_loaders_at_a_time(items):
+    module,*_ = fitted(resize(resize_items=items), [dict(a=loaders()[0], b=tensors(40))], module=Several())
+    assert module.train_sizes==due(32) and [s for s in module.other if s!=(64,64)]==[s for s in due(32) if s!=(64,64)]
+
+def test_batches_without_a_picture_train_on():
+    class Table(Module):
+        def __init__(self): super().__init__(); self.model = nn.Linear(5,2)
+    dl = tud.DataLoader(tud.TensorDataset(torch.rand(80,5), torch.arange(80)%2), batch_size=10)
+    with pytest.warns(UserWarning, match='no image among the inputs'): module,*_ = fitted(data=(dl,dl), module=Table())
+    assert len(module.train_sizes)==32
+
+@pytest.mark.parametrize('why,args', {
+    'initial_size': dict(initial_size=1.5), 'resize_mode': dict(resize_mode='best'), 'method': dict(method='zoom'), 'schedule': dict(schedule=3),
+    'empty_cache': dict(empty_cache=True), 'resize_items': dict(resize_items=True, method='crop'), 'start': dict(start=3, finish=1),
+    'final_size': dict(final_size=64, schedule=size_schedule(64,4))}.items(), ids=lambda o: None)
+def test_arguments_that_cannot_work_are_named(why, args):
+    with pytest.raises(ValueError, match=f'`{why}`='): ProgressiveResizeCallback(**args)
+
+def test_what_a_fit_cannot_do_is_said_before_it():
+    with pytest.raises(ValueError, match='2 `ProgressiveResizeCallback`s'): trainer(resize(), resize()).fit(Module(), tensors())
+    class Takes(Module):
+        def training_step(self, dataloader_iter): pass
+    with pytest.raises(ValueError, match='`dataloader_iter`'): trainer(resize()).fit(Takes(), tensors())
+
+def test_the_arguments_are_those_of_the_fastai_callback():
+    import inspect
+    ours,its = (inspect.signature(c).parameters for c in (ProgressiveResizeCallback, ProgressiveResize))
+    assert all(ours[k].default==its[k].default for k in ours) and [k for k in its if k in ours]==[*ours]
+
+def test_validation_loaders_of_several_sizes():
+    class Two(Module):
+        def validation_step(self, batch, i, dataloader_idx=0): super().validation_step(batch, i)
+    valid = [tensors(10),tensors(10, (96,96))]
+    assert fitted(data=(tensors(),valid), module=Two())[0].valid_sizes==[(32,32),(48,48)]*2+[(56,56),(84,84)]+[(64,64),(96,96)]
+    assert fitted(resize(final_size=64), (tensors(),valid), module=Two())[0].valid_sizes==[(s,s) for s in (32,32,56,64) for _ in range(2)]
+    load = lambda n: tud.DataLoader(Drawn(n), batch_size=10)
+    module,*_ = fitted(resize(resize_items=True), (loaders()[0],[load(10),load(20)]), module=Two())
+    assert module.valid_sizes==[(s,s) for s in (32,32,56,64) for _ in range(3)]
+
+def test_without_anything_that_shows_it(capsys):
+    module = Module()
+    L.Trainer(callbacks=[resize()], barebones=True, max_epochs=4, accelerator='cpu').fit(module, tensors())
+    assert module.train_sizes==due(32)
+
+def test_by_its_old_name():
+    import pytorch_lightning as pl
+    logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
+    class Old(pl.LightningModule):
+        def __init__(self): super().__init__(); self.model,self.train_sizes,self.made,self.valid_sizes = small_model(),[],[],[]
+        training_step,configure_optimizers = Module.training_step,Module.configure_optimizers
+        def forward(self, x): return self.model(x)
+        def validation_step(self, batch, i): self.valid_sizes.append(tuple(batch[0].shape[-2:]))
+    module,cb,data = Old(),resize(resize_items=True),loaders()
+    t = pl.Trainer(callbacks=[cb], max_epochs=4, logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **quiet)
+    t.fit(module, *data)
+    assert module.made==module.train_sizes==due(32) and module.valid_sizes==[s for s in due(32)[7::8] for _ in range(2)]
+    untouched(t, cb, *data)
+
+def test_pickles_and_copies():
+    import pickle
+    from copy import deepcopy
+    for cb in (pickle.loads(pickle.dumps(resize())), deepcopy(fitted()[2])): assert fitted(cb)[0].train_sizes==due(32)
+
+def test_given_schedule_and_final_size():
+    s = SizeSchedule((24,48,64), (.25,.5))
+    assert fitted(resize(schedule=s))[0].train_sizes==[(24,24)]*8+[(48,48)]*8+[(64,64)]*16
+    module,*_ = fitted(resize(final_size=48))
+    assert module.train_sizes==due(32, 48, 24) and module.valid_sizes[-1]==(48,48)
+
+# ---- processes, and no Lightning
+
+def test_two_processes(tmp_path):
+    here = Path(__file__).parent
+    env = {**os.environ, 'PYTHONPATH':f'{here}:{here.parent}:{os.environ.get("PYTHONPATH","")}', 'PYTHONWARNINGS':'ignore', 'OMP_NUM_THREADS':'1'}
+    r = subprocess.run([sys.executable, str(here/'two_lightnings.py')], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert r.returncode==0, r.stderr[-3000:]
+    a,b = (json.loads((tmp_path/f'rank{k}.json').read_text()) for k in (0,1))
+    assert a['world']==b['world']==2
+    assert a['sizes']==b['sizes']==a['made']==b['made']==[list(s) for s in due(16)]
+    assert a['weights']==b['weights'] and a['seen']!=b['seen']
+    assert r.stdout.count('Progressively increase')==1
+
+def test_nobody_else_needs_lightning():
+    code = ("import sys; sys.modules['lightning'] = sys.modules['pytorch_lightning'] = None\n"
+            "import fastresize.all, fastresize.loops, fastresize.bench\n"
+            "try: import fastresize.lightning\nexcept ImportError as e: print(e)")
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert "pip install 'fastresize[lightning]'" in r.stdout, r.stderr

@@ -1,0 +1,144 @@
+"A loop of one's own: the size of every batch, who makes it, and what stays as it was"
+import itertools
+import torch.utils.data as tud
+import torchvision.transforms as v1, torchvision.transforms.v2 as v2
+from torch.utils.data.distributed import DistributedSampler
+from util import *
+
+schedule = size_schedule(64, 4, increase_by=8)
+pipes = dict(v1=lambda: v1.Compose([v1.RandomResizedCrop(64), v1.RandomHorizontalFlip(), v1.ToTensor()]),
+             v2=lambda: v2.Compose([v2.PILToTensor(), v2.Resize(72), v2.CenterCrop([64,64]), v2.ToDtype(torch.float32, scale=True)]))
+
+class Drawn(tud.Dataset):
+    "80 drawn pictures; whoever makes an item tells what it measured where it was made"
+    def __init__(self, transform): self.transform = transform
+    def __len__(self): return 80
+    def __getitem__(self, i):
+        x = self.transform(picture(i, (100,80)))
+        return x,torch.tensor([*x.shape[-2:]]),i
+
+def drawn(pipe='v1', bs=10, **kwargs): return tud.DataLoader(Drawn(pipes[pipe]()), batch_size=bs, **kwargs)
+def tensors(**kwargs): return tud.DataLoader(tud.TensorDataset(torch.rand(80,3,64,64), torch.arange(80)), batch_size=10, **kwargs)
+def got(loader, n_epoch=4): return [tuple(b[0].shape[-2:]) for _ in range(n_epoch) for b in loader]
+
+workers = dict(none={}, fork=dict(num_workers=2, multiprocessing_context='fork'),
+               persist=dict(num_workers=2, multiprocessing_context='fork', persistent_workers=True),
+               spawn=dict(num_workers=1, multiprocessing_context='spawn', persistent_workers=True))
+
+@pytest.mark.parametrize('pipe,how', [('v1',how) for how in workers] + [('v2','none'),('v2','fork')])
+def test_items_come_small_from_whoever_makes_them(pipe, how):
+    dl = drawn(pipe, shuffle=True, **workers[how])
+    loader = sized_loader(dl, schedule, 4)
+    batches = [b for _ in range(4) for b in loader]
+    assert not loader.why and [tuple(b[0].shape[-2:]) for b in batches] == due(32)
+    assert [tuple(b[1][0].tolist()) for b in batches] == due(32)   # it was the dataset that made them so
+    assert all(sorted(torch.cat([b[2] for b in batches[8*e:8*e+8]]).tolist())==[*range(80)] for e in range(4))
+    assert type(dl.batch_sampler) is tud.BatchSampler and got(dl, 1)==[(64,64)]*8
+
+@pytest.mark.parametrize('how', ['none','fork'])
+def test_finished_batches_are_resized_where_nothing_can_be_told(how):
+    loader = sized_loader(tensors(**workers[how]), schedule, 4)
+    assert loader.why and got(loader)==due(32)
+
+@pytest.mark.parametrize('make', [drawn, tensors])
+def test_full_size_is_left_alone_to_the_bit(make):
+    def run(wrap):
+        torch.manual_seed(1); random.seed(1)
+        loader = wrap(make(shuffle=True))
+        res = [b for _ in range(2) for b in loader]
+        return res,torch.get_rng_state()
+    (a,end),(b,end2) = run(noop),run(lambda dl: sized_loader(dl, SizeSchedule((64,)), 2))
+    assert torch.equal(end, end2) and all(torch.equal(p[0], q[0]) and torch.equal(p[1], q[1]) for p,q in zip(a,b))
+
+def test_a_batch_at_full_size_is_the_loaders_own():
+    class Kept(list): pass
+    batches = Kept([torch.rand(4,3,64,64), torch.arange(4)] for _ in range(4))
+    loader = sized_loader(batches, size_schedule(64, 2), 2)
+    assert not any(a is b for a,b in zip(loader, batches))   # the first epoch is small
+    loader.set_epoch(5)
+    assert all(a is b for a,b in zip(loader, batches)) and loader.size==(64,64)
+
+@pytest.mark.parametrize('make', [drawn, tensors])
+def test_resumes_at_any_epoch_and_after_a_break(make):
+    dl = make(num_workers=2, persistent_workers=True)
+    loader = sized_loader(dl, schedule, 4)
+    loader.set_epoch(2)
+    assert got(loader, 2)==due(32)[16:]
+    loader.set_epoch(2)
+    assert [tuple(b[0].shape[-2:]) for b in itertools.islice(loader, 3)]==due(32)[16:19]
+    assert loader.size==due(32)[18] and loader.epoch==2
+    assert got(loader, 1)==due(32)[24:] and got(dl, 1)==[(64,64)]*8
+
+def test_regions_and_random_numbers_are_those_of_full_size():
+    def ids(small):
+        torch.manual_seed(3)
+        dl = drawn(shuffle=True)
+        res = [b[2].tolist() for b in (sized_loader(dl, schedule, 4) if small else dl)]
+        return res,torch.get_rng_state()
+    (a,end),(b,end2) = ids(False),ids(True)
+    assert a==b and torch.equal(end, end2)
+
+def test_distributed_samplers_are_told_the_epoch():
+    parts = []
+    for rank in range(2):
+        ds = Drawn(pipes['v1']())
+        loader = sized_loader(tud.DataLoader(ds, batch_size=10, sampler=DistributedSampler(ds, 2, rank)), schedule, 4)
+        epochs = []
+        for e in range(4):
+            loader.set_epoch(e)
+            epochs.append([(tuple(x.shape[-2:]),i.tolist()) for x,_,i in loader])
+        parts.append(epochs)
+    for a,b in zip(*parts):
+        assert [s for s,_ in a]==[s for s,_ in b]   # the same size on both, at every step
+        assert sorted(i for o in (a,b) for _,ids in o for i in ids)==[*range(80)]
+    assert parts[0][0]!=parts[0][1] and [s for e in parts[0] for s,_ in e]==due(16)
+
+class Stream(tud.IterableDataset):
+    def __iter__(self): return ((torch.rand(3,64,64),i) for i in range(80))
+
+def test_iterable_datasets_are_resized_when_finished():
+    dl = tud.DataLoader(Stream(), batch_size=10)
+    assert got(sized_loader(dl, schedule, 4, n_batch=8))==due(32)
+    with pytest.raises(ValueError, match='`n_batch`=None.*no length'): sized_loader(dl, schedule, 4)
+
+def test_a_loader_that_takes_batches_ahead_of_time():
+    class Ahead(tud.DataLoader):
+        def __iter__(self):
+            it = super().__iter__()
+            last = next(it)
+            for b in it:
+                yield last
+                last = b
+            yield last
+    loader = sized_loader(Ahead(Drawn(pipes['v1']()), batch_size=10), schedule, 4)
+    assert loader.why and got(loader)==due(32)
+
+def test_structures_and_targets_over_pixels():
+    def collate(items): return dict(image=torch.stack([o[0] for o in items]), mask=torch.ones(len(items),64,64, dtype=torch.long))
+    loader = sized_loader(drawn(collate_fn=collate), schedule, 4)   # the mask would not follow in the workers
+    for b in loader: assert b['image'].shape[-2:]==b['mask'].shape[-2:]==(32,32)
+    pairs = tud.DataLoader(tud.TensorDataset(torch.rand(80,3,64,64), torch.ones(80,64,64).long()), batch_size=10)
+    loader = sized_loader(pairs, schedule, 4, resize_targ=True)
+    assert [tuple(y.shape[-2:]) for _ in range(4) for x,y in loader]==due(32)
+    assert [tuple(y.shape[-2:]) for x,y in sized_loader(pairs, schedule, 4)]==[(64,64)]*8
+
+@pytest.mark.parametrize('why,args', {
+    'a loader that can be iterated once for every epoch': dict(loader=iter([1])),
+    '`loader`=3': dict(loader=3),
+    '`schedule`=64: expected a `SizeSchedule`': dict(schedule=64),
+    '`n_epoch`=0: expected an int above 0': dict(n_epoch=0),
+    '`n_batch`=0: expected an int above 0': dict(n_batch=0),
+    '`method`=.zoom.: expected one of': dict(method='zoom'),
+    '`resize_mode`=.best.: expected one of': dict(resize_mode='best'),
+    'is its batch size larger than the dataset': dict(loader=tensors(drop_last=True, sampler=range(5))),
+    'one that is not sized already': dict(loader=sized_loader(tensors(), schedule, 4)),
+}.items(), ids=lambda o: None)
+def test_what_cannot_work_is_refused_in_words(why, args):
+    with pytest.raises(ValueError, match=why): sized_loader(**{**dict(loader=tensors(), schedule=schedule, n_epoch=4), **args})
+
+def test_batches_without_a_picture_are_refused_in_words():
+    dl = tud.DataLoader(tud.TensorDataset(torch.rand(80,5), torch.arange(80)), batch_size=10)
+    with pytest.raises(ValueError, match='no image among the inputs'): next(iter(sized_loader(dl, schedule, 4)))
+
+def test_epochs_are_counted_from_zero():
+    with pytest.raises(ValueError, match='`epoch`=-1'): sized_loader(tensors(), schedule, 4).set_epoch(-1)
