@@ -51,6 +51,7 @@ class Stage:
         ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
         expect(lr is None or ends and all(is_real(o) and o>0 for o in ends), 'lr', lr, 'a number above 0, a slice of two, or None')
         expect(fit is None or isinstance(fit, str), 'fit', fit, 'the name of a method of the learner')
+        if is_real(lr): self.lr = float(lr)   # fastai does not take one of NumPy's
 
     def __repr__(self): return f'{short(self.size)} px, bs {self.bs}, {_lr_words(self.lr)}{counted(self.epochs, "epoch")}'
 
