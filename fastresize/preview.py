@@ -273,7 +273,8 @@ def _most(seconds, least, most):
 def lasting(self:Preview, n_epoch:int) -> Preview:
     "The same for a training of `n_epoch` epochs"
     schedule = self.growth.schedule(self.schedule.final, n_epoch) if self.growth else self.schedule
-    return replace(self, schedule=schedule, n_epoch=n_epoch, with_items=self.with_items and replace(self.with_items, schedule=schedule, n_epoch=n_epoch))
+    def like(p): return replace(p, schedule=schedule, n_epoch=n_epoch)
+    return replace(like(self), with_items=self.with_items and like(self.with_items))
 
 @patch
 def within(self:Preview,

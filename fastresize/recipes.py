@@ -52,6 +52,7 @@ class Stage:
         ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
         expect(lr is None or ends and all(is_real(o) and o>0 for o in ends), 'lr', lr, 'a number above 0, a slice of two, or None')
         expect(fit is None or isinstance(fit, str), 'fit', fit, 'the name of a method of the learner')
+        if is_real(lr): self.lr = float(lr)   # fastai does not take one of NumPy's
 
     def __repr__(self): return f'{short(self.size)} px, bs {self.bs}, {_lr_words(self.lr)}{counted(self.epochs, "epoch")}'
 
@@ -104,7 +105,8 @@ _lists = 'lrs','losses','iters','values'
 def _joined(first, rec, hps, skipped=0):
     "The record `first`, continued by what recorder `rec` has of a fit, scheduled as in `hps`; `skipped` of its epochs were not trained"
     n = len(first['losses'])
-    own = dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=[n+i for i in rec.iters[skipped:]], values=[[*v] for v in rec.values[skipped:]])
+    iters,values = [n+i for i in rec.iters[skipped:]],[[*v] for v in rec.values[skipped:]]
+    own = dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=iters, values=values)
     kept = {k: [*first['hps'].get(k, ()), *v] for k,v in hps.items() if k in first['hps'] or not n}
     return dict(starts=first['starts'], hps=kept, **{k: [*first[k], *own[k]] for k in _lists})
 
@@ -134,8 +136,8 @@ class _Ledger(Callback):
             state = torch.load(self.file, map_location='cpu', weights_only=True)
             theirs,model,begun = state['table'],state['model'],state['stage']+(state['epochs']>0)
         except Exception as e: raise ValueError(f'`save`={str(folder)!r}: expected a folder for this training; its {self.file.name} cannot be read ({e})') from e
-        shapes = [{k: tuple(v.shape) for k,v in o.items() if isinstance(v, torch.Tensor)} for o in (model, get_model(self.of.model).state_dict())]
-        why = 'another model' if shapes[0]!=shapes[1] else 'other stages' if theirs[:begun]!=self.table[:begun] else None
+        def shapes(o): return {k: tuple(v.shape) for k,v in o.items() if isinstance(v, torch.Tensor)}
+        why = 'another model' if shapes(model)!=shapes(get_model(self.of.model).state_dict()) else 'other stages' if theirs[:begun]!=self.table[:begun] else None
         expect(not why, 'save', str(folder), f'a folder for this training; its {self.file.name} is of one with {why}')
         if resume: self.state,self.stage,self.skip,self.past = state,state['stage'],state['epochs'],state['record']
 
@@ -304,13 +306,13 @@ def _between(first, last, share):
 
 # %% ../nbs/16_recipes.ipynb #6dfeea13
 class GrowWithSize(OnlyTrains):
-    """Have attributes grow with the pictures of `ProgressiveResize`, for instance `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
+    """Have attributes grow with the pictures of `ProgressiveResize`: `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
 
     Raises `ValueError` before the first batch where nothing has that attribute. Transforms of items in worker processes have, for the whole
     of an epoch, the values that it begins with. Two ints stay ints."""
     order = ProgressiveResize.order+.1
     def __init__(self,
-        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples of them, or to a function of the share of the growth that is done, 0 to 1
+        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples, or to a function of the share of the growth that is done, 0 to 1
     ):
         self.values,self.loop,self.old = values,None,[]
         expect(isinstance(values, dict) and values, 'values', values, 'a dict that is not empty')
@@ -407,10 +409,10 @@ def _measured(learn, dl):
 def at_test_size(self:Learner,
     size:int|tuple, # `(height, width)` in pixels
 ):
-    "In this context the loaders give batches of `size`, and the training pictures come through the validation transforms. Raises `ValueError` where they cannot"
+    "Have the loaders give batches of `size`, training pictures too through the validation transforms. Raises `ValueError` where they cannot"
     size,dls = as_size(size),[unwrap(dl) for dl in self.dls.loaders[:2]]
-    expect(all(isinstance(dl, DataLoader) and hasattr(dl, 'after_item') and hasattr(dl.dataset, 'split_idx') for dl in dls), 'dls', self.dls,
-           "loaders that fastai made, whose transforms can be told another size and split")
+    ok = all(isinstance(dl, DataLoader) and hasattr(dl, 'after_item') and hasattr(dl.dataset, 'split_idx') for dl in dls)
+    expect(ok, 'dls', self.dls, "loaders that fastai made, whose transforms can be told another size and split")
     train = dls[0].dataset
     splits = [(o,o.split_idx) for o in ([tl.tfms for tl in train.tls] if hasattr(train, 'tls') else [train, train.tfms])]
     tfms = {id(f): (f, p is dls[0].after_batch or p is dls[1].after_batch) for dl in dls for p in _pipes(dl) for f in p.fs}.values()
@@ -420,7 +422,8 @@ def at_test_size(self:Learner,
         own = _measured(self, dls[0])
         expect(own, 'dls', self.dls, 'loaders over pictures that can be looked at without using them up')
         for f,s,batch in sizes:
-            f.size = _times(s, own, size) if batch else _times(s, own, size)[0] if isinstance(s, int) else type(s)(_times(s, own[::-1], size[::-1]))   # Pillow's (width, height)
+            if batch: f.size = _times(s, own, size)
+            else: f.size = _times(s, own, size)[0] if isinstance(s, int) else type(s)(_times(s, own[::-1], size[::-1]))   # Pillow's order
         got = [g for g in (_measured(self, dl) for dl in dls) if g is not False]
         expect({*got}=={size}, 'size', size, f'what the validation transforms can make: with `size` of {[type(f).__name__ for f,*_ in sizes]} set for it, they give {got}')
         yield

@@ -274,3 +274,14 @@ def test_without_a_recorder():
     learn = Learner(get_dls(16, 16), small_model(), loss_func=nn.CrossEntropyLoss(), cbs=[TrainEvalCallback(),CastToTensor(),Seen()], default_cbs=False)
     learn.fit_stages(stages(), get_dls, verbose=False)
     assert len(learn.seen.train)==14
+
+def test_numbers_of_numpy_and_an_optimizer_with_slow_weights(tmp_path):
+    first = run([Stage(16, np.int64(16), np.int64(1), np.float64(1e-3))], get_dls, save=tmp_path)
+    assert first.recorder.lrs and not run([(16,16,1,1e-3)], get_dls, save=tmp_path).seen.train
+    with pytest.raises(Boom): run([(16,16,3)], get_dls, fit='fit_flat_cos', save=tmp_path/'r', cbs=Fault('after_batch', Boom('b')), learn=new(opt_func=ranger))
+    again = run([(16,16,3)], get_dls, fit='fit_flat_cos', save=tmp_path/'r', learn=new(opt_func=ranger))   # which has slow weights of its own
+    assert len(again.seen.train)==4 and len(again.recorder.values)==3
+
+def test_trackers_end_and_keep_a_stage_of_their_own(tmp_path):
+    learn = run([(16,16,3),(24,16,3)], get_dls, cbs=[EarlyStoppingCallback(patience=1, min_delta=9.), SaveModelCallback()], learn=new(path=tmp_path))
+    assert len(learn.recorder.values)==4 and [s for s,_ in learn.seen.train]==[16]*4 + [24]*4
