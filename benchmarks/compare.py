@@ -46,7 +46,7 @@ from fastresize.progressive import ProgressiveResize
 from fastresize.schedule import SizeSchedule, size_schedule
 from fastresize.throughput import ThroughputMonitor
 from peers import SecondResize, load_fastxtend
-from remedies import RenewNorm, WarmAfterGrowth
+from remedies import RenewNorm, WarmAfterGrowth, gentle
 
 n_sample,n_warm = 20,2
 
@@ -134,6 +134,10 @@ modes = {
                             lambda a: [*ours(a), RenewNorm()], colour='#009e73', marker='^', usual=False),
     'warm':            Mode('`batch`, with ten batches of warm-up after each growth',
                             lambda a: [*ours(a), WarmAfterGrowth()], colour='#009e73', marker='v', usual=False),
+    'gentle':          Mode('`batch`, with augmentation that grows with the size: its probabilities from a third of what they are at full size',
+                            lambda a: [*ours(a), gentle()], colour='#009e73', marker='D', usual=False),
+    'max_bs':          Mode('`ProgressiveResize(max_bs=...)`: up to four times the images a batch while they are small', lambda a: ours(a, max_bs=4*a.bs),
+                            colour='#009e73', marker='P', usual=False),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),
     'lowpass':         Mode("`ProgressiveResize(method='lowpass')`", lambda a: ours(a, method='lowpass'), 'batch', '#56b4e9', 'v'),
     'equal time':      Mode('`batch`, with the number of epochs that comes nearest to the seconds of `full`, by the first seed, and at least one epoch more',

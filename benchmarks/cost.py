@@ -276,11 +276,13 @@ def fits_table(us):
 def _set_aside():
     "The package that is imported is not, in this context"
     def ours(): return {k: sys.modules.pop(k) for k in [*sys.modules] if k.split('.')[0]=='fastresize'}
-    mine = ours()
+    mine,patched = ours(),{c: {**vars(c)} for c in (Learner,Recorder)}
     try: yield
     finally:
         ours()
         sys.modules.update(mine)
+        for c,was in patched.items():
+            for k in [k for k,v in vars(c).items() if v is not was.get(k)]: setattr(c, k, was[k]) if k in was else delattr(c, k)
 
 def package(folder):
     "What `fastresize.all` of the checkout in `folder` gives, beside the package that is imported"

@@ -8,8 +8,16 @@ points above `batch`; without aliases 0.2 ± 0.7, with statistics renewed 0.2 ±
 from itertools import islice
 
 from fastai.callback.schedule import ParamScheduler
+from fastai.vision import augment
 from fastai.vision.all import Callback
 from torch.optim.swa_utils import update_bn
+
+from fastresize.recipes import GrowWithSize
+
+def gentle():
+    "Rotation, zoom, warp and lighting of `aug_transforms` at a third of their probability on the smallest pictures"
+    owners = augment.rotate_mat,augment.zoom_mat,augment._WarpCoord,augment._BrightnessLogit,augment._ContrastLogit
+    return GrowWithSize({(o,'p'): (.25,.75) for o in owners})
 
 class RenewNorm(Callback):
     "When the training is over, the statistics of normalisation are taken anew, from `n` full-size training batches (as MixSize does)"

@@ -3,6 +3,7 @@ import csv, importlib, json, os, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from statistics import median
 import pytest, torch
+from fastai.learner import Learner
 from fastresize.demo import demo_data
 from fastresize.schedule import size_schedule
 from PIL import Image
@@ -174,6 +175,8 @@ def test_cost_against_another_checkout(module, tmp_path):
     def where(cls): return Path(cls.before_fit.__code__.co_filename)
     assert where(theirs.ProgressiveResize).is_relative_to(tmp_path)
     assert where(importlib.import_module('fastresize.all').ProgressiveResize).is_relative_to(folder.parent)
+    ours = [f.__code__.co_filename for f in (Learner.preview_resize, Learner.fit_stages, Learner.fit_minutes)]
+    assert all(Path(o).is_relative_to(folder.parent) for o in ours), 'what it adds to the learner is ours again'
     res = cost.both(tmp_path, 1)
     assert {*res['added_us']}=={'an empty callback','the other','ProgressiveResize'}
     us = res['rounds_us']
