@@ -10,7 +10,7 @@ from PIL import Image
 from util import Seen, learner, make_dls
 
 folder = Path(__file__).resolve().parents[1]/'benchmarks'
-ours = ['full','by hand','composer','batch','epoch','items','items epoch','cache','smaller','filtered','larger','renewed','warm','crop','lowpass','equal time']
+ours = ['full','by hand','composer','batch','epoch','items','items epoch','cache','smaller','filtered','larger','renewed','warm','gentle','max_bs','crop','lowpass','equal time']
 
 def script(name, *args, cwd, **env):
     return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
@@ -43,7 +43,7 @@ def test_compare_trains_every_mode_with_every_seed(run, results):
     assert [o['mode'] for o in rows if o['seed']==42] != [o['mode'] for o in rows if o['seed']==43] # in another order
     sizes = {o['mode']: (o['first_size'],o['last_size']) for o in rows if 'first_size' in o}
     assert [sizes.pop(m) for m in ('full','smaller','larger')]==[(32,32),(13,26),(24,32)]
-    assert all(s==(16,32) for s in sizes.values()) and len(sizes)==13
+    assert all(s==(16,32) for s in sizes.values()) and len(sizes)==15
     for o in rows:
         if 'accuracy' in o: assert 0<=o['accuracy']<=1 and o['seconds']>0 and 0<o['waiting']<1
         if o['mode']=='equal time': assert o['epochs']>2
