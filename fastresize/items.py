@@ -400,7 +400,8 @@ class _All:
 
 class _Batches:
     "The `create_batches` of a fastai loader that makes batch `i` at `shares[i]`, of `counts[i]` items where that is known"
-    def __init__(self, dl, shares, counts=None): self.dl,self.shares,self.counts,self.own = dl,shares,counts,dl.__dict__.get('create_batches')
+    def __init__(self, dl, shares, counts=None):
+        self.dl,self.shares,self.counts,self.own = dl,shares,counts,dl.__dict__.get('create_batches')
 
     def _made(self, samps, i, step):
         dl = self.dl
@@ -453,20 +454,22 @@ class Items:
         dl = self.dl
         if not isinstance(dl, (DataLoader,TorchDataLoader)) or isinstance(dl.dataset, IterableDataset): return False
         if not self.torch: return True
-        at_once = hasattr(dl.dataset, '__getitems__') and not (type(dl.dataset) is Subset and not hasattr(dl.dataset.dataset, '__getitems__'))
+        inner = dl.dataset.dataset if type(dl.dataset) is Subset else dl.dataset
+        at_once = hasattr(inner, '__getitems__')
         return dl.batch_sampler is not None and not (at_once and dl.num_workers)   # who takes indices all at once takes none while items are made
 
     def counted(self) -> tuple: # Items of an epoch, items of a batch, and whether a last smaller batch is left out; or why it cannot
         "What a loader has whose batches can be larger"
         dl,whole = self.dl,self.whole
-        if not isinstance(dl, (DataLoader,TorchDataLoader)) or isinstance(dl.dataset, IterableDataset): return 'no items that can be asked for by number'
+        unnumbered = 'no items that can be asked for by number'
+        if not isinstance(dl, (DataLoader,TorchDataLoader)) or isinstance(dl.dataset, IterableDataset): return unnumbered
         if self.torch:
             own = dl.batch_sampler
             return (len(own.sampler),own.batch_size,own.drop_last) if type(own) is BatchSampler else 'a batch sampler of its own'
         own = [k for k in ('create_batches','chunkify','sample') if k in dl.__dict__ or getattr(type(dl), k) is not getattr(DataLoader, k)]
         if own: return f'a `{own[0]}` of its own'
         n,bs = getattr(dl, 'partial_n', None) or dl.n,dl.bs
-        if not (n and bs and dl.indexed): return 'no items that can be asked for by number'
+        if not (n and bs and dl.indexed): return unnumbered
         if len(dl)!=(n//bs if dl.drop_last else -(-n//bs)): return 'another length than its items make'
         return n if whole is dl else -(-n//whole.world_size),bs,dl.drop_last
 

@@ -103,7 +103,8 @@ class SizeLog:
     def open(self):
         "Lengthen the rows that are logged"
         self.pace.pause()
-        if self.rec is not None and self.learn is not None: self.rec.__dict__['logger'] = self.write   # its own attribute comes before the learner's
+        if None in (self.rec, self.learn): return
+        self.rec.__dict__['logger'] = self.write   # its own attribute comes before the learner's
 
     def begin(self):
         "The headers are written: the recorder's names are those of its own rows again"

@@ -206,7 +206,7 @@ def ref(self:Plan, i) -> tuple:
 
 # %% ../nbs/07_plan.ipynb #2f6dc234
 @patch
-def larger(self:Plan, items:Items) -> tuple: # Images of an epoch, images of a batch, most images of a batch, whether a last small batch is left out
+def larger(self:Plan, items:Items) -> tuple: # Images of an epoch, of a batch, at most of a batch; whether a last small batch is left out
     "What the loader of `items` has for batches that are larger while images are small. Raises `ValueError` where it has not"
     kind,most = items.counted(),self.args.max_bs
     expect(not isinstance(kind, str), 'max_bs', most, f'None for this loader, which has {kind}')
@@ -359,11 +359,12 @@ def train(self:Plan,
 
 @patch
 def all_at(self:Plan,
-    size:tuple, # `(height, width)` in pixels
+    size:tuple, # `(height, width)` in pixels; None for that of the last training batch
     i:int, # 0 in training, 1 in validation
     broken=None, # Called when the loop ends before its last batch
 ) -> SizedDL:
     "Have all batches of the coming loop made at `size`"
+    size = size or self.now or self.schedule.initial
     counts = self._all_of(size) if self.args.max_bs and i==0 else None
     steer,(get_sized,begins) = Steer(self.learn.dl),self._dealt([size], i, counts)
     return SizedDL(self.learn, lambda get, n: self.make(get_sized(get, n), size, steer, i), broken, begins, counts and len(counts))

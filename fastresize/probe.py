@@ -230,7 +230,8 @@ def some_items(
     dl = unwrap(dl)
     if isinstance(dl, (list,tuple)): return each(lambda t: t[:n], dl[0]) if dl else None
     if not isinstance(dl, (DataLoader,TorchDataLoader)): return None
-    if isinstance(dl.dataset, IterableDataset) or not hasattr(dl.dataset, '__getitem__') or not len(dl.dataset) or _consumed(dl.dataset): return None
+    data = dl.dataset
+    if isinstance(data, IterableDataset) or not hasattr(data, '__getitem__') or not len(data) or _consumed(data): return None
     draw = _torch_items if isinstance(dl, TorchDataLoader) else partial(_fastai_items, finished=finished)
     with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): return draw(dl, n)
 

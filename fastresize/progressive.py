@@ -54,7 +54,7 @@ class ProgressiveResize(OnlyTrains):
         cache_items:int=0, # With `resize_items`: bytes on disk for decoded pictures, kept while the training lasts
         max_bs:int=None, # Up to so many images a batch while they are small, at most the pixels of a full one; by default the loader's own
         scale_lr:str='sqrt', # How the learning rate follows a larger batch: linear, sqrt, or None
-        frozen:bool=True, # Grow also where the body of the model is frozen, as in the first fit of `fine_tune`; False trains at full size there
+        frozen:bool=True, # Grow also where the model's body is frozen, as in the first fit of `fine_tune`; False: full size there
     ):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size = schedule,schedule,None
@@ -123,7 +123,7 @@ class ProgressiveResize(OnlyTrains):
 
     def before_validate(self):
         "Validate at the size that was trained last"
-        if self._on and self.resize_valid and self.schedule: self.loop = self.plan.all_at(self.plan.now or self.schedule.initial, 1, self._pause)
+        if self._on and self.resize_valid and self.schedule: self.loop = self.plan.all_at(None, 1, self._pause)
 
     def after_train(self):
         "Give the loader back"
