@@ -21,8 +21,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from .check import as_size, counted, expect, in_share, is_int, short
+from .items import nth
 from .log import columns
-from .loops import FinishedBatch, measured, small_batches, why_not_small
+from .loops import FinishedBatch, measured, small_batches, why_finished
+from .plan import check_args, cut_short, enlarged, finished_instead, no_image
 from .probe import Wrapped, generators, no_trace, some_items
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
@@ -73,7 +75,7 @@ class Course:
         "The size of a batch"
         if self.by_steps: return schedule.size_at(self.trainer.global_step/max(1, self.trainer.max_steps))
         sizes = self.sizes(schedule, self.trainer.current_epoch)
-        return sizes[min(max(i, 0), len(sizes)-1)]
+        return nth(sizes, max(i, 0))
 
     def table(self,
         schedule:SizeSchedule, # Of this training
@@ -152,11 +154,7 @@ class ProgressiveResizeCallback(L.Callback):
         self.schedule,self.given,self.current_size = schedule,schedule,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         self.f = FinishedBatch(method, resize_mode, resize_targ, pictures)
-        if final_size is not None: self.growth.initial(as_size(final_size, 'final_size'))
-        expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-        expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
-        expect(not empty_cache or self.growth.increase_mode=='epoch', 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
-        expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
+        check_args(self)
 
     def setup(self, trainer, pl_module, stage):
         "Take the place in which batches come to the device"
@@ -228,8 +226,7 @@ def _say(self:ProgressiveResizeCallback):
     if self.said or not self.schedule: return
     self.said,s,course,t = True,self.schedule,self.course,self.trainer
     last,full = self._last(),self.full.get('train', s.final)
-    if any(a>b for a,b in zip(s.final, full)):
-        warn(f'`final_size`={list(s.final)} is larger than the images that the loaders give, {list(full)}: they will be enlarged')
+    if enlarged(s.final, full): warn(enlarged(s.final, full))
     if last!=s.final and not t.fast_dev_run:
         warn(f'in {counted(course.n_epoch, "epoch")} of {course.n_batch} batches the training ends with the size {list(last)} and never reaches {list(s.final)}')
     if not self.verbose or not t.is_global_zero: return
@@ -290,8 +287,7 @@ def _share(self:ProgressiveResizeCallback, key, whole, size=None):
 def _give_up(self:ProgressiveResizeCallback, b, key):
     if b is None or key!='train': return b
     self.blind = True
-    warn('no image among the inputs of a batch: expected a tensor (N, C, H, W) of floats or bytes; the training goes on as without `ProgressiveResizeCallback`. '
-         'Where there are images that it does not recognize, `pictures` tells their positions or keys')
+    warn(no_image('ProgressiveResizeCallback'))
     return b
 
 # %% ../nbs/18_lightning.ipynb #0eed4e2c
@@ -330,7 +326,7 @@ def on_train_end(self:ProgressiveResizeCallback, trainer, pl_module):
     if not self._on or not self.schedule or not self.current_size or trainer.fast_dev_run: return
     now = self._due()
     if now!=self.schedule.final and self._last()==self.schedule.final:
-        warn(f'the training has ended with images of {list(now)}, before it came to {list(self.schedule.final)}')
+        warn(cut_short(now, self.schedule.final))
 
 # %% ../nbs/18_lightning.ipynb #281cfc61
 @patch
@@ -373,7 +369,7 @@ def _prepare(self:ProgressiveResizeCallback, loader):
     elif not i and whole!=self.full.get('train'): why = 'the size of its images changes on their way to the device'
     else:
         self._note(loader.key, whole)
-        why = why_not_small(loader.dl, self.f, self._share(loader.key, whole, self.schedule.initial))
+        why = why_finished(loader.dl, self.f, self._share(loader.key, whole, self.schedule.initial))
     loader.why = why or ''
-    if why: warn(f'`resize_items`: {("training","validation")[i]} batches are made small when they are finished, not from the start ({why})')
+    if why: warn(finished_instead(i, why))
     else: self.small[loader.key] = whole

@@ -25,7 +25,6 @@ from fastcore.foundation import L
 
 from .check import counted, duration, expect, is_int, is_real, short
 from .compiled import is_compiled
-from .items import Items
 from .probe import as_iterating, dataset_aside, generators, no_trace, size_of, some_items, unwrap
 from .plan import Plan, no_batches
 from .progressive import ProgressiveResize
@@ -345,7 +344,7 @@ def preview_resize(self:Learner,
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     n_batches = tuple(len(dl) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
-    larger = plan.larger(Items(self.dls.train)) if cb.max_bs else None
+    larger = plan.larger(self.dls.train) if cb.max_bs else None
     other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid, larger=larger)
     res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.given else cb.growth, begins, larger=larger)
     if minutes is not None: res = res.within(minutes)

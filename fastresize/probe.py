@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['generators', 'no_trace', 'trains', 'OnlyTrains', 'Wrapped', 'unwrap', 'as_iterating', 'aside', 'dataset_aside',
-           'finish', 'some_items', 'Parts', 'size_of']
+           'finish', 'some_items', 'split_batch', 'Parts', 'size_of']
 
 # %% ../nbs/03_probe.ipynb #54ceb19c
 import random, types
@@ -97,8 +97,9 @@ class OnlyTrains(Callback):
     def learn(self, learn):
         other = self.learn
         if None not in (learn, other) and learn is not other and any(cb is self for cb in other.cbs):   # which trains on, with a copy
-            other.cbs = other.cbs.map(lambda cb: copy(self) if cb is self else cb)
-            setattr(other, self.name, next(cb for cb in other.cbs if type(cb) is type(self)))
+            alone = copy(self)
+            other.cbs = other.cbs.map(lambda cb: alone if cb is self else cb)
+            setattr(other, self.name, alone)
         self.__dict__['learn'] = learn
 
 def _alone(f):
@@ -236,6 +237,15 @@ def some_items(
     with no_trace(generators=generators(dl)), as_iterating(dl), dataset_aside(dl): return draw(dl, n)
 
 # %% ../nbs/03_probe.ipynb #d11b9cf3
+def split_batch(
+    b, # A batch
+    n:int=None, # How many of its parts are inputs; by default all but the last
+) -> tuple: # Inputs and targets
+    "The two parts of a batch; one that is no tuple or list is all input"
+    if not isinstance(b, (tuple,list)): return (b,),()
+    n = n or max(1, len(b)-1)
+    return b[:n],b[n:]
+
 class Parts:
     "How a learner tells the inputs of a batch from its targets"
     def __init__(self,
@@ -259,9 +269,7 @@ class Parts:
         b, # A batch
     ) -> tuple: # Inputs and targets; where the learner has a `_split` of its own, all of `b` and nothing
         "The two parts of a batch as the loader gives it"
-        if self.whole or not isinstance(b, (tuple,list)): return (b,),()
-        n = self.n_inp or max(1, len(b)-1)
-        return b[:n],b[n:]
+        return ((b,),()) if self.whole else split_batch(b, self.n_inp)
 
     def join(self, b, x, y):
         "A batch like `b` of the inputs `x` and the targets `y`"

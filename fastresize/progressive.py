@@ -12,10 +12,10 @@ from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.basics import store_attr
 
-from .check import as_size, expect, is_int, is_real
+from .check import expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, too_many
 from .log import SizeLog, Trackers
-from .plan import Plan, no_batches
+from .plan import Plan, check_args, no_batches
 from .probe import OnlyTrains, size_of, trains
 from .rehearsal import Rehearsal
 from .resize import methods, modes
@@ -59,14 +59,10 @@ class ProgressiveResize(OnlyTrains):
         store_attr(but='schedule')
         self.schedule,self.given,self.current_size = schedule,schedule,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
-        if final_size is not None and schedule is None: self.growth.initial(as_size(final_size, 'final_size'))
         for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods), ('scale_lr',scale_lr,('linear','sqrt',None))):
             expect(v in known, k, v, f'one of {", ".join(map(str, known))}')
-        expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-        expect(schedule is None or final_size is None, 'final_size', final_size, 'None beside `schedule`, which has a final size of its own')
         for k,v in (('preallocate_bs',preallocate_bs), ('max_bs',max_bs)): expect(v is None or is_int(v) and v>0, k, v, 'an int above 0, or None')
-        expect(not empty_cache or self.growth.increase_mode=='epoch', 'empty_cache', empty_cache, 'False in Batch mode, where growths come in the middle of an epoch')
-        expect(not resize_items or method=='interpolate', 'resize_items', resize_items, f"False beside `method`={method!r}, which needs finished batches")
+        check_args(self)
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more; 0 without `resize_items=True`')
 
     def _end(self):

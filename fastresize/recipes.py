@@ -336,7 +336,7 @@ class GrowWithSize(OnlyTrains):
 
     def before_train(self):
         "Have the batches of the coming loop made with their values"
-        self.trained = unwrap(self.learn.dl)
+        self.trained,self.sizes = unwrap(self.learn.dl),None
         self.loop = SizedDL(self.learn, self._make, self._put_back) if trains(self.learn) else None
 
     def before_batch(self):
@@ -361,8 +361,8 @@ class GrowWithSize(OnlyTrains):
         plan = self.learn._grab_cbs(ProgressiveResize)[0].plan
         if plan is None or plan.blind: return 1.   # images have full size
         if plan.schedule is None: return 0.        # which the first batch will tell
-        s,size = plan.schedule,nth(plan.deal(self.epoch, self.trained)[0], i)
-        return gap(s.initial, size)/gap(s.initial, s.final) if s.pcts else 1.
+        s,self.sizes = plan.schedule,self.sizes or plan.deal(self.epoch, self.trained)[0]
+        return gap(s.initial, nth(self.sizes, i))/gap(s.initial, s.final) if s.pcts else 1.
 
     def _set(self, values):
         if not self.old: self.old = [(d,k,d[k]) for places in self.found for d,k,_ in places]

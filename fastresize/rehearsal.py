@@ -104,11 +104,12 @@ class Rehearsal:
         compiled = is_compiled(learn.model)
         if not (args.preallocate or compiled): return
         xb,yb = at_size(learn.xb, learn.yb, full, self.plan.follows, args.pictures)
-        n = args.preallocate_bs or args.max_bs and round(len(pictures(xb, args.pictures)[0])/self.plan.times(self.plan.now))
+        times = self.plan.times(self.plan.now)
+        n = args.preallocate_bs or times>1 and round(len(pictures(xb, args.pictures)[0])/times)
         if n: xb,yb = fill(xb, n),fill(yb, n)
         if compiled: compile_first(learn, xb, yb, self._valid_bs(len(pictures(xb, args.pictures)[0])))
         else: dry_run(learn, xb, yb)
-        if args.max_bs and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
+        if times>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
 
     def _valid_bs(self, bs):
         dl = unwrap(self.learn.dls.valid)
