@@ -18,7 +18,7 @@ demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results
 
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
 	OMP_NUM_THREADS=1 nbdev-test
-	python -m pytest -n auto
+	python -m pytest -n auto --dist worksteal
 
 export-check: .venv/done  ## The modules are what the notebooks say
 	rm -rf build/was && mkdir -p build/was && cp -r fastresize build/was

@@ -46,7 +46,7 @@ from fastresize.progressive import ProgressiveResize
 from fastresize.schedule import SizeSchedule, size_schedule
 from fastresize.throughput import ThroughputMonitor
 from peers import SecondResize, load_fastxtend
-from remedies import RenewNorm, WarmAfterGrowth, gentle
+from remedies import Mixed, RenewNorm, WarmAfterGrowth, gentle
 
 n_sample,n_warm = 20,2
 
@@ -136,6 +136,8 @@ modes = {
                             lambda a: [*ours(a), WarmAfterGrowth()], colour='#009e73', marker='v', usual=False),
     'gentle':          Mode('`batch`, with augmentation that grows with the size: its probabilities from a third of what they are at full size',
                             lambda a: [*ours(a), gentle()], colour='#009e73', marker='D', usual=False),
+    'mixed':           Mode('`batch`, with a fifth of the batches at another of its sizes',
+                            lambda a: ours(a, schedule=Mixed.of(schedule_of(a, 'batch'))), colour='#009e73', marker='X', usual=False),
     'max_bs':          Mode('`ProgressiveResize(max_bs=...)`: up to four times the images a batch while they are small', lambda a: ours(a, max_bs=4*a.bs),
                             colour='#009e73', marker='P', usual=False),
     'crop':            Mode("`ProgressiveResize(method='crop')`", lambda a: ours(a, method='crop'), 'batch', '#56b4e9', '^'),
@@ -287,6 +289,12 @@ def spread(s, middle='median'):
     s = s.dropna()
     return {middle: s.agg(middle), 'min': s.min(), 'max': s.max()} if len(s) else None
 
+def cell(o, f):
+    "A `spread` as text: the middle, and in brackets the smallest and the largest"
+    if not o: return ''
+    mid,low,high = [f.format(v) for v in o.values()]
+    return mid if low==high else f'{mid} ({low} to {high})'
+
 def summary(runs, names):
     "Numbers of each mode over the seeds; whatever compares two modes does it seed by seed"
     df = pd.DataFrame(runs).reindex(columns=columns)
@@ -309,10 +317,6 @@ def summary(runs, names):
 
 def summary_table(summary):
     "One row a mode: the middle of the seeds, and in brackets the smallest and the largest"
-    def cell(o, f):
-        if not o: return ''
-        mid,low,high = [f.format(v) for v in o.values()]
-        return mid if low==high else f'{mid} ({low} to {high})'
     def row(m, o):
         return {'mode': m, 'epochs': o['epochs'], 'seconds': cell(o['seconds'], '{:.1f}'),
                 'speedup': cell(o['speedup'], '{:.2f}x'), 'predicted': cell(o['predicted'], '{:.2f}x'),

@@ -17,6 +17,7 @@ Results are written after every seed: `<out>/recipes-<device>-<date>.json` with 
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -28,7 +29,7 @@ from fastai.vision.all import MixUp, rotate_mat, set_seed
 from fastcore.script import call_parse
 
 from record import head, interleaved, report, stem, table
-from compare import get_dls, get_learner, one_line, subset, sync
+from compare import cell, get_dls, get_learner, one_line, spread, subset, sync
 import fastresize.preview
 from fastresize import bench
 from fastresize.progressive import ProgressiveResize
@@ -123,9 +124,7 @@ def run_seed(a, order, seed, runs):
 
 columns = ['seed','order','recipe','epochs','seconds','accuracy','accuracy_larger','error']
 
-def spread(s):
-    s = s.dropna()
-    return dict(mean=s.mean(), min=s.min(), max=s.max()) if len(s) else None
+means = partial(spread, middle='mean')
 
 def summary(runs, names):
     "Numbers of each recipe over the seeds; whatever compares it with `plain` does so seed by seed"
@@ -133,17 +132,13 @@ def summary(runs, names):
     sec,acc,larger = (df.pivot(index='seed', columns='recipe', values=k).astype(float) for k in ('seconds','accuracy','accuracy_larger'))
     none = pd.Series(float('nan'), index=sec.index)
     def one(m):
-        return dict(runs=int(sec[m].notna().sum()), seconds=spread(sec[m]), time_to_plain=spread(sec[m]/sec.get('plain', none)),
-                    accuracy=spread(acc[m]), accuracy_to_plain=spread(acc[m]-acc.get('plain', none)),
-                    accuracy_larger=spread(larger[m]), accuracy_larger_to_plain=spread(larger[m]-larger.get('plain', none)))
+        return dict(runs=int(sec[m].notna().sum()), seconds=means(sec[m]), time_to_plain=means(sec[m]/sec.get('plain', none)),
+                    accuracy=means(acc[m]), accuracy_to_plain=means(acc[m]-acc.get('plain', none)),
+                    accuracy_larger=means(larger[m]), accuracy_larger_to_plain=means(larger[m]-larger.get('plain', none)))
     return {m: one(m) for m in names if m in sec}
 
 def summary_table(summary):
     "One row a recipe: the mean of the seeds, and in brackets the smallest and the largest"
-    def cell(o, f):
-        if not o: return ''
-        mid,low,high = [f.format(v) for v in o.values()]
-        return mid if low==high else f'{mid} ({low} to {high})'
     return table([{'recipe': m, 'seconds': cell(o['seconds'], '{:.1f}'), 'of the time of plain': cell(o['time_to_plain'], '{:.2f}'),
                    'accuracy': cell(o['accuracy'], '{:.1%}'), 'to plain': cell(o['accuracy_to_plain'], '{:+.1%}'),
                    'accuracy, larger': cell(o['accuracy_larger'], '{:.1%}'), 'larger, to plain': cell(o['accuracy_larger_to_plain'], '{:+.1%}')}

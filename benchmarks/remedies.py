@@ -5,6 +5,7 @@ Each mode of `--modes batch,filtered,larger,renewed,warm` is `batch` but for one
 Flowers at 96 pixels, 1,470 to train on, four epochs, five paired seeds: from three quarters of the size instead of half, 2.0 ± 1.0
 points above `batch`; without aliases 0.2 ± 0.7, with statistics renewed 0.2 ± 0.4, with a warm-up after each growth -0.4 ± 0.7.
 `results/2-cpu-cores-amd-epyc-remedies-2026-11-21.json`."""
+import random
 from itertools import islice
 
 from fastai.callback.schedule import ParamScheduler
@@ -13,6 +14,7 @@ from fastai.vision.all import Callback
 from torch.optim.swa_utils import update_bn
 
 from fastresize.recipes import GrowWithSize
+from fastresize.schedule import SizeSchedule
 
 def gentle():
     "Rotation, zoom, warp and lighting of `aug_transforms` at a third of their probability on the smallest pictures"
@@ -36,3 +38,12 @@ class WarmAfterGrowth(Callback):
         self.size,self.since = size,self.since+1
         if self.since<self.n:
             for h in self.opt.hypers: h['lr'] *= self.since/self.n
+
+class Mixed(SizeSchedule):
+    "A fifth of the batches have another of the schedule's sizes, drawn by the number of the epoch (as timm's scheduled loaders and MixSize do)"
+    @classmethod
+    def of(cls, schedule): return cls(schedule.sizes, schedule.pcts)
+
+    def sizes_of(self, epoch, n_epoch, n_batch):
+        draw = random.Random(epoch)
+        return [draw.choice(self.sizes) if draw.random()<.2 else size for size in super().sizes_of(epoch, n_epoch, n_batch)]

@@ -1,6 +1,9 @@
+import gc, multiprocessing, os
 import pytest, torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-torch.set_num_threads(1)  # the models are tiny; threads that wait for each other would cost more than they save
+os.environ['OMP_NUM_THREADS'] = '1'  # of what the tests start; the models are tiny: threads that wait for each other would cost more than they save
+torch.set_num_threads(1)
 
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
@@ -11,3 +14,11 @@ def pytest_collection_modifyitems(items):
 def in_tmp(tmp_path, monkeypatch):
     "Whatever a test writes, it writes into a folder of its own"
     monkeypatch.chdir(tmp_path)
+
+@pytest.fixture(autouse=True)
+def no_workers_left():
+    "Persistent workers end with the test: when Python collects them with their queues, they hear of it too late, and PyTorch waits 5 s for each"
+    yield
+    if not multiprocessing.active_children(): return
+    for o in gc.get_objects():
+        if isinstance(o, _MultiProcessingDataLoaderIter): o._shutdown_workers()

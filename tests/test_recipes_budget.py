@@ -50,7 +50,8 @@ def test_how_many_fit():
 def test_a_preview_of_minutes():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     p = learn.preview_resize(minutes=.5, n_batch=2, show_plot=False)
-    assert p.n_epoch>=p.n_full>0 and p.seconds<=30 and p.schedule.final==(64,64) and 'progressively' in str(p)
+    assert p.n_full>0 and p.schedule.final==(64,64) and 'progressively' in str(p)
+    assert p.seconds<=30<p.begins + p.lasting(p.n_epoch+1).seconds   # as many as fit
     p = learn.preview_resize(minutes=.5, n_batch=2, show_plot=False, start=2, finish=6)
     assert p.schedule.pcts[-1]==pytest.approx(6/p.n_epoch)
     for bad in (0, -1, 'ten', float('nan')):
@@ -67,10 +68,10 @@ class SlowNet(nn.Module):
 
 def test_the_epochs_that_fit_are_trained():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False), model=SlowNet())
-    p = learn.fit_minutes(.25, 1e-3, verbose=False)
-    assert len(learn.recorder.values)==p.n_epoch>0 and p.seconds<=15 and {*learn.seen.train}<={*due(1000)}
+    p = learn.fit_minutes(.15, 1e-3, verbose=False)
+    assert len(learn.recorder.values)==p.n_epoch>0 and p.seconds<=9 and {*learn.seen.train}<={*due(1000)}
     full = learner(make_dls(*aug_transforms()), model=SlowNet())
-    p = full.fit_minutes(.2, fit='fit', verbose=False)
+    p = full.fit_minutes(.1, fit='fit', verbose=False)
     assert len(full.recorder.values)==p.n_full>0 and {*full.seen.train}=={(64,64)}
 
 def test_a_time_that_is_too_short():
