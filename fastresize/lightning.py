@@ -151,7 +151,7 @@ class ProgressiveResizeCallback(L.Callback):
         resize_items:bool=False, # Have the loader's workers make items at the size of their batch, so that the loader keeps up
     ):
         store_attr(but='schedule')
-        self.schedule,self.given,self.current_size = schedule,schedule,None
+        self.schedule,self.given,self.current_size,self.judged = schedule,schedule,None,None
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         self.f = FinishedBatch(method, resize_mode, resize_targ, pictures)
         check_args(self)
@@ -165,7 +165,7 @@ class ProgressiveResizeCallback(L.Callback):
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
             raise ValueError('`training_step` takes its batches from `dataloader_iter` itself: expected one that gets a `batch`')
         self.trainer,self.undo,self.course,self.full,self.small,self.said,self.blind = trainer,ExitStack(),None,{},{},False,False
-        self.schedule,self.current_size,s = self.given,None,trainer.strategy
+        self.schedule,self.current_size,self.judged,s = self.given,None,None,trainer.strategy
         self.own_transfer = s.batch_to_device
         _put(self.undo, s, 'batch_to_device', self._to_device)
         if self.resize_items: _put(self.undo, s, 'process_dataloader', partial(self._process, s.process_dataloader))
@@ -232,6 +232,8 @@ def _say(self:ProgressiveResizeCallback):
     if not self.verbose or not t.is_global_zero: return
     print(s.describe(t.max_steps).replace('epoch', 'step') if course.by_steps else s.describe(course.n_epoch))
     print(course.table(s))
+    names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in _comparing(t)))
+    if names and self.resize_valid: print(f'{names}: what is measured at {short(last)} px is compared with itself, earlier sizes are not counted.')
 
 @patch
 def _last(self:ProgressiveResizeCallback):
@@ -283,6 +285,22 @@ def _share(self:ProgressiveResizeCallback, key, whole, size=None):
     ref = self.full.get(key if self.asked else 'train', whole)
     return in_share(whole, size or self._due(), ref, 1 if self.given else self.multiple_of)
 
+def _comparing(trainer):
+    "Callbacks of the trainer that keep a best: Lightning's checkpoints and early stopping, by either of its names"
+    return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and (hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count'))]
+
+@patch
+def _judge(self:ProgressiveResizeCallback, size):
+    "Before images of `size` are judged: whatever was measured below the last size of the training counts as the worst"
+    if self.judged not in (None,self._last()):
+        for cb in _comparing(self.trainer):
+            worst = torch.tensor(-math.inf if cb.mode=='max' else math.inf)
+            if hasattr(cb, 'wait_count'): cb.best_score,cb.wait_count = worst,0
+            elif cb.best_k_models: cb.best_k_models,cb.kth_value,cb.best_model_score = dict.fromkeys(cb.best_k_models, worst),worst,worst
+        for c in self.trainer.lr_scheduler_configs:
+            if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
+    self.judged = size
+
 @patch
 def _give_up(self:ProgressiveResizeCallback, b, key):
     if b is None or key!='train': return b
@@ -302,8 +320,24 @@ def on_train_start(self:ProgressiveResizeCallback, trainer, pl_module):
 @patch
 def on_train_epoch_start(self:ProgressiveResizeCallback, trainer, pl_module):
     "Make room for an epoch of a new size"
-    if not (self._on and self.empty_cache and self.schedule): return
-    if self.current_size!=self._due() and torch.cuda.is_available(): torch.cuda.empty_cache()
+    if not self._on or not self.schedule: return
+    if not trainer.enable_validation and not self.course.by_steps: self._judge(self.course.sizes(self.schedule, trainer.current_epoch)[-1])
+    if self.empty_cache and self.current_size!=self._due() and torch.cuda.is_available(): torch.cuda.empty_cache()
+
+@patch
+def on_validation_start(self:ProgressiveResizeCallback, trainer, pl_module):
+    "See to it that only what was measured at one size is compared"
+    if self._on and self.schedule and self.resize_valid and not trainer.sanity_checking: self._judge(self._due())
+
+@patch
+def state_dict(self:ProgressiveResizeCallback) -> dict:
+    "What a checkpoint says of the callback"
+    return dict(judged=self.judged)
+
+@patch
+def load_state_dict(self:ProgressiveResizeCallback, state_dict):
+    "What a training that is resumed goes on from"
+    self.judged = state_dict['judged']
 
 @patch
 def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, batch, batch_idx):

@@ -4,7 +4,7 @@ import torch.nn.functional as F, torch.utils.data as tud
 import torchvision.transforms as v1
 from util import *
 L = pytest.importorskip('lightning.pytorch')
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from fastresize.lightning import ProgressiveResizeCallback
 
@@ -398,3 +398,86 @@ def test_nobody_else_needs_lightning():
             "try: import fastresize.lightning\nexcept ImportError as e: print(e)")
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert "pip install 'fastresize[lightning]'" in r.stdout, r.stderr
+
+# ---- what keeps a best
+
+class Rises(Module):
+    "A loss, of validation or of training, that gets worse with every epoch"
+    def __init__(self, where='valid', plateau=False): super().__init__(); self.where,self.plateau,self.rates = where,plateau,[]
+    def on_validation_epoch_end(self):
+        if self.where=='valid': self.log('worse', 1.+self.trainer.current_epoch)
+    def on_train_epoch_end(self):
+        if self.where=='train': self.log('worse', 1.+self.trainer.current_epoch)
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]['lr'])
+    def configure_optimizers(self):
+        opt = torch.optim.SGD(self.parameters(), .01)
+        if not self.plateau: return opt
+        return dict(optimizer=opt, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau(opt, patience=0), monitor='worse'))
+
+def keeps_best(tmp_path, module=None, cb=None, data=None, k=1, ckpt_path=None, mode='min', cbs=(), **kwargs):
+    best,stop = ModelCheckpoint(tmp_path, '{epoch}', monitor='worse', save_top_k=k, mode=mode),EarlyStopping('worse', patience=3, mode=mode)
+    t = L.Trainer(**{'max_epochs':16, **kwargs}, callbacks=[stop, cb or resize(), best, *cbs], logger=False, **quiet)
+    t.fit(module or Rises(), *(data or (tensors(),tensors(20))), ckpt_path=ckpt_path)
+    return t,best,sorted(int(p.stem.split('=')[1]) for p in tmp_path.glob('epoch*'))
+
+def test_the_best_is_of_full_size(tmp_path):
+    t,best,files = keeps_best(tmp_path)
+    assert best.best_model_path.endswith('epoch=12.ckpt') and files==[12] and t.current_epoch==16   # full size from epoch 12 on
+
+def test_without_validation_sizes_of_the_training_compare(tmp_path):
+    assert keeps_best(tmp_path, Rises('train'), data=(tensors(),))[2]==[12]
+
+def test_patience_begins_at_full_size(tmp_path): assert keeps_best(tmp_path, max_epochs=20)[0].current_epoch==15+4
+
+def test_several_are_kept_and_what_should_rise(tmp_path):
+    assert keeps_best(tmp_path/'two', k=2)[2]==[12,13]
+    t,best,files = keeps_best(tmp_path/'all', k=-1)
+    assert files==[*range(16)] and best.best_model_path.endswith('epoch=12.ckpt')
+    class Falls(Rises):
+        def log(self, name, value, **kwargs): super().log(name, -value if name=='worse' else value, **kwargs)
+    assert keeps_best(tmp_path/'max', Falls(), mode='max')[2]==[12]
+
+def test_the_learning_rate_falls_at_full_size_alone(tmp_path):
+    module = Rises(plateau=True)
+    keeps_best(tmp_path, module)
+    assert [*dict.fromkeys(module.rates[:13])]==[.01] and module.rates[15]<.01
+
+def test_with_validation_left_alone_nothing_is_touched(tmp_path):
+    t,best,files = keeps_best(tmp_path, cb=resize(resize_valid=False))
+    assert files==[0] and t.current_epoch==4
+
+def test_resumed_it_compares_as_one_training_would(tmp_path):
+    for n in (6,11,12,13):
+        class Stop(L.Callback):
+            def on_train_epoch_end(self, trainer, module): trainer.should_stop = trainer.current_epoch==n
+        last = ModelCheckpoint(tmp_path/f'{n}', 'last')
+        keeps_best(tmp_path/f'{n}', cbs=[last, Stop()])
+        t,best,files = keeps_best(tmp_path/f'{n}', cbs=[ModelCheckpoint(tmp_path/f'{n}', 'last')], ckpt_path=tmp_path/f'{n}'/'last.ckpt')
+        assert best.best_model_path.endswith('epoch=12.ckpt') and files==[12] and t.current_epoch==16
+
+def test_who_compares_is_said(tmp_path, capsys):
+    keeps_best(tmp_path, cb=resize(verbose=True), max_epochs=4)
+    assert '`EarlyStopping`, `ModelCheckpoint`: what is measured at 64 px is compared with itself, earlier sizes are not counted.' in capsys.readouterr().out
+    fitted(resize(verbose=True))
+    assert 'is compared with itself' not in capsys.readouterr().out
+
+def test_resume_after_sigkill(tmp_path):
+    "A process is killed in the middle of an epoch; another goes on from the last checkpoint and sees the sizes that it would have seen"
+    code = '''if True:
+        import os, signal, sys
+        sys.path.insert(0, sys.argv[2])
+        from test_lightning import *
+        class Log(L.Callback):
+            def on_train_batch_start(self, trainer, module, batch, i):
+                with open('sizes','a') as f: f.write(f'{trainer.global_step} {batch[0].shape[-1]}\\n')
+                if sys.argv[1]=='0' and trainer.global_step==20: os.kill(os.getpid(), signal.SIGKILL)
+        t = L.Trainer(max_epochs=4, logger=False, callbacks=[resize(), Log(), ModelCheckpoint('.', 'last', every_n_train_steps=3)], **quiet)
+        t.fit(Module(), tensors(), tensors(20), ckpt_path='last.ckpt' if sys.argv[1]=='1' else None)
+        '''
+    def run(i): return subprocess.run([sys.executable, '-c', code, str(i), str(Path(__file__).parent)], cwd=tmp_path, capture_output=True, text=True)
+    def sizes(): return [tuple(map(int, o.split())) for o in (tmp_path/'sizes').read_text().splitlines()]
+    assert run(0).returncode==-9 and len(sizes())==21
+    (tmp_path/'sizes').unlink()
+    r = run(1)
+    assert r.returncode==0, r.stderr[-1500:]
+    assert sizes()==[(k,due(32)[k][0]) for k in range(18,32)]
