@@ -16,7 +16,7 @@ from mkdocs.config import load_config
 root = Path(__file__).resolve().parent.parent
 src,site = root/'build'/'docs',root/'build'/'site'
 chapters = sorted(p.name for p in (root/'nbs').glob('[0-9]*.ipynb'))
-tutorials = [f'tutorial.{o}.ipynb' for o in ('reliability','imagenette')]
+tutorials = [f'tutorial.{o}.ipynb' for o in ('processes','reliability','imagenette')]
 
 def title(nb): return re.search(r'"# ([^"\\]+)', (root/'nbs'/nb).read_text())[1]
 
