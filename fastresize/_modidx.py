@@ -187,6 +187,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'fastresize/lightning.py'),
                                       'fastresize.lightning.ProgressiveResizeCallback._process': ( 'lightning.html#progressiveresizecallback._process',
                                                                                                    'fastresize/lightning.py'),
+                                      'fastresize.lightning.ProgressiveResizeCallback._rehearse': ( 'lightning.html#progressiveresizecallback._rehearse',
+                                                                                                    'fastresize/lightning.py'),
                                       'fastresize.lightning.ProgressiveResizeCallback._say': ( 'lightning.html#progressiveresizecallback._say',
                                                                                                'fastresize/lightning.py'),
                                       'fastresize.lightning.ProgressiveResizeCallback._seen': ( 'lightning.html#progressiveresizecallback._seen',

@@ -125,6 +125,7 @@ def dry_run(
     learn, # A `Learner` with its model in place
     xb:tuple, # Inputs of a batch, on the model's device
     yb:tuple, # Its targets
+    less:str='`learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size', # What helps where there is no room
 ):
     "One training step that leaves no trace. Raises `torch.OutOfMemoryError` with advice if there is no room for it"
     why = None
@@ -139,16 +140,16 @@ def dry_run(
             why = str(e).split('. ')[0]
         finally: model = loss = kept = res = None
         torch.clear_autocast_cache()
-    if why: raise out_of_memory(len(pictures(xb)[0]), size_of(xb), why)
+    if why: raise out_of_memory(len(pictures(xb)[0]), size_of(xb), why, less)
 
 def is_oom(e:Exception) -> bool:
     "Whether there was no memory left; Apple's MPS says so by a bare `RuntimeError`"
     return isinstance(e, torch.OutOfMemoryError) or 'out of memory' in str(e)
 
-def out_of_memory(bs, size, why):
+def out_of_memory(bs, size, why, less):
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     return torch.OutOfMemoryError(f'a batch of {bs} images of {list(size)} does not fit into memory ({why}): use a smaller batch size, '
-                                  'a smaller `final_size`, `learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size')
+                                  f'a smaller `final_size`, {less}')
 
 # %% ../nbs/06_dry_run.ipynb #823e1443
 def where(

@@ -11,21 +11,24 @@ except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
     raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install 'fastresize[lightning]'") from e
 
-import math
+import math, warnings
 from contextlib import ExitStack
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from fastcore.basics import patch, store_attr
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from .check import as_size, counted, expect, in_share, is_int, short
+from .dry_run import dry_run
 from .items import nth
 from .log import columns
 from .loops import FinishedBatch, measured, small_batches, why_finished
 from .plan import check_args, cut_short, enlarged, finished_instead, no_image
-from .probe import Wrapped, generators, no_trace, some_items
+from .probe import Wrapped, generators, no_trace, some_items, split_batch
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/18_lightning.ipynb #18cbb5ef
@@ -142,6 +145,7 @@ class ProgressiveResizeCallback(L.Callback):
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default what a training batch measures
         resize_targ:bool=False, # Resize targets that lie over pixels too
+        preallocate:bool=True, # Rehearse a step at full size before the first, so that its memory lies ready
         empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
         verbose:bool=True, # Print the schedule when a training begins
         method:str='interpolate', # How images are made small: interpolate, crop or lowpass
@@ -160,11 +164,10 @@ class ProgressiveResizeCallback(L.Callback):
         "Take the place in which batches come to the device"
         if stage!='fit': return
         self._end()
-        n = sum(isinstance(cb, ProgressiveResizeCallback) for cb in trainer.callbacks)
-        if n>1: raise ValueError(f'{n} `ProgressiveResizeCallback`s: expected one in the trainer')
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
             raise ValueError('`training_step` takes its batches from `dataloader_iter` itself: expected one that gets a `batch`')
         self.trainer,self.undo,self.course,self.full,self.small,self.said,self.blind = trainer,ExitStack(),None,{},{},False,False
+        self.rehearsed = False
         self.schedule,self.current_size,self.judged,s = self.given,None,None,trainer.strategy
         self.own_transfer = s.batch_to_device
         _put(self.undo, s, 'batch_to_device', self._to_device)
@@ -347,12 +350,31 @@ def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, bat
     size = self.f.size(batch) or next(filter(None, map(self.f.size, parts)), None)
     if size is None: return
     self.current_size = size
+    if self.preallocate and not self.rehearsed and len(trainer.fit_loop._combined_loader.flattened)==1: self._rehearse(batch, size)
+    self.rehearsed = True
     if trainer.barebones: return
     square = all(h==w for h,w in (*self.schedule.sizes, size))
     log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
     for k,v in columns(size, ['size'] if square else ['height','width']).items():
         log(f'progressive_resize_{k}', float(v), prog_bar=False, logger=True)
         log(k, float(v), prog_bar=True, logger=False)
+
+@patch
+def _rehearse(self:ProgressiveResizeCallback, batch, size):
+    "One step at full size that leaves no trace: `forward` of a copy, and backward. Raises `torch.OutOfMemoryError` with advice if there is no room for it"
+    t,full = self.trainer,self._share('train', self.small.get('train', self.full['train']), self.schedule.final)
+    if full==size or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # where a copy is what it looks like
+    opt = next(iter(t.optimizers), None)
+    def like(params, lr):
+        o = type(opt).__new__(type(opt))
+        torch.optim.Optimizer.__init__(o, params, {**opt.defaults, 'lr':lr})
+        return o
+    model = SimpleNamespace(model=t.lightning_module, loss_func=None, opt=opt, opt_func=like)
+    try:
+        with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
+            dry_run(model, split_batch(self.f(batch, full))[0], (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
+    except torch.OutOfMemoryError: raise
+    except Exception: pass   # `forward` is not what takes the inputs of a batch, or there is none
 
 @patch
 def on_train_end(self:ProgressiveResizeCallback, trainer, pl_module):

@@ -21,4 +21,4 @@ def no_workers_left():
     yield
     if not multiprocessing.active_children(): return
     for o in gc.get_objects():
-        if isinstance(o, _MultiProcessingDataLoaderIter): o._shutdown_workers()
+        if type(o) is _MultiProcessingDataLoaderIter: o._shutdown_workers()

@@ -329,7 +329,7 @@ def test_arguments_that_cannot_work_are_named(why, args):
     with pytest.raises(ValueError, match=f'`{why}`='): ProgressiveResizeCallback(**args)
 
 def test_what_a_fit_cannot_do_is_said_before_it():
-    with pytest.raises(ValueError, match='2 `ProgressiveResizeCallback`s'): trainer(resize(), resize()).fit(Module(), tensors())
+    with pytest.raises(RuntimeError, match='more than one stateful callback of type `ProgressiveResizeCallback`'): trainer(resize(), resize())   # Lightning's own words
     class Takes(Module):
         def training_step(self, dataloader_iter): pass
     with pytest.raises(ValueError, match='`dataloader_iter`'): trainer(resize()).fit(Takes(), tensors())
@@ -481,3 +481,53 @@ def test_resume_after_sigkill(tmp_path):
     r = run(1)
     assert r.returncode==0, r.stderr[-1500:]
     assert sizes()==[(k,due(32)[k][0]) for k in range(18,32)]
+
+# ---- the dry run
+
+forwarded = []
+class Forwards(Module):
+    def forward(self, x):
+        forwarded.append((tuple(x.shape[-2:]),len(x),torch.is_grad_enabled()))
+        return self.model(x)
+    def configure_optimizers(self): return torch.optim.AdamW(self.parameters(), .01)
+
+@pytest.mark.parametrize('kwargs', [{}, dict(precision='bf16-mixed'), dict(precision='bf16-true'), dict(accumulate_grad_batches=2)], ids=str)
+def test_a_step_at_full_size_comes_first_and_leaves_no_trace(kwargs):
+    def train(preallocate, cbs=()):
+        forwarded.clear()
+        torch.manual_seed(0)
+        module = Forwards()
+        t = trainer(resize(preallocate=preallocate), *cbs, num_sanity_val_steps=0, **kwargs)
+        t.fit(module, tensors(), tensors(20))
+        return [*forwarded],[p.clone() for p in module.state_dict().values()],module.train_sizes,dict(t.callback_metrics)
+    (a,p,s,m),(b,q,r,n) = train(False),train(True)
+    assert b[0]==((64,64),10,True) and b[1:]==a and r==s==due(32) and m==n
+    assert all(torch.equal(x,y) for x,y in zip(p,q))
+    assert torch.initial_seed()==0
+
+def test_what_does_not_fit_is_said_before_the_first_step():
+    class Big(Forwards):
+        def forward(self, x):
+            if x.shape[-1]==64: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate')
+            return super().forward(x)
+    module,t = Big(),trainer(resize(), num_sanity_val_steps=0)
+    with pytest.raises(torch.OutOfMemoryError, match=r"a batch of 10 images of \[64, 64\] does not fit into memory .*`precision='16-mixed'`, or `accumulate_grad_batches`"):
+        t.fit(module, tensors(), tensors(20))
+    assert t.global_step==0 and module.train_sizes==[]
+
+def test_who_cannot_rehearse_trains():
+    class NoForward(Module):
+        forward = L.LightningModule.forward
+        def training_step(self, batch, i): return F.cross_entropy(self.model(batch[0]), batch[1])
+        def validation_step(self, batch, i): pass
+    class AsksTheTrainer(Module):
+        def forward(self, x): return self.model(x)*(1+self.trainer.current_epoch)
+    class Manual(Module):
+        automatic_optimization = False
+        def training_step(self, batch, i):
+            self.manual_backward(super().training_step(batch, i))
+            self.optimizers().step()
+    for kind in (NoForward,AsksTheTrainer,Manual):
+        module = kind()
+        fitted(module=module)
+        assert module.train_sizes==([] if kind is NoForward else due(32))
