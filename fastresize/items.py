@@ -338,15 +338,15 @@ class Kept:
             raise
 
 # %% ../nbs/05_items.ipynb #5c0470e1
-_sized = 'Resize','RandomResizedCrop','CenterCrop'
+_sized = {'torchvision':('Resize','RandomResizedCrop','CenterCrop'), 'timm':('RandomResizedCropAndInterpolation',)}
 _holders = 'transform','transforms','target_transform','dataset','datasets'
 
-def _torchvision(o, depth=8):
-    "The transforms of torchvision, in dataset `o`, that have a size"
+def _with_size(o, depth=8):
+    "The transforms of torchvision and timm, in dataset `o`, that have a size"
     if not depth or o is None or isinstance(o, (str,bytes,int,float,type,torch.Tensor,np.ndarray)): return []
-    if type(o).__name__ in _sized and type(o).__module__.startswith('torchvision.transforms'): return [o]
+    if type(o).__name__ in _sized.get(type(o).__module__.split('.')[0], ()): return [o]
     parts = o[:100] if isinstance(o, (list,tuple)) else [getattr(o, '__dict__', {}).get(k) for k in _holders]
-    return [f for p in parts for f in _torchvision(p, depth-1)]
+    return [f for p in parts for f in _with_size(p, depth-1)]
 
 def _scaled(size, share):
     "What a transform of torchvision has as its `size`: an int or a list of one is the shorter side"
@@ -355,11 +355,11 @@ def _scaled(size, share):
 
 @contextmanager
 def _making(dataset, share):
-    "`making`, with torchvision's transforms in `dataset` told so too; as they are where there is no share"
+    "`making`, with torchvision's and timm's transforms in `dataset` told so too; as they are where there is no share"
     if share is None:
         yield
         return
-    old = [] if share.whole else [(f,f.size) for f in {id(f): f for f in _torchvision(dataset)}.values()]
+    old = [] if share.whole else [(f,f.size) for f in {id(f): f for f in _with_size(dataset)}.values()]
     try:
         for f,s in old: f.size = _scaled(s, share)
         with making(share): yield
