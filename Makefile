@@ -13,8 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: .venv/done  ## Train on pictures that it draws itself; table, demo/results.json and demo/speed.png
-	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --out demo
+demo: .venv/done  ## Train on pictures that it draws itself, at full size and progressively; table, demo/results.json and demo/speed.png
+	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
 
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
 	OMP_NUM_THREADS=1 nbdev-test
