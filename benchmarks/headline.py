@@ -42,7 +42,7 @@ def main():
     schedule = size_schedule(128, 4, increase_by=16)
     strip(fig, grid[0,0], [64,80,96,112,128])
     ax = fig.add_subplot(grid[1,0])
-    schedule.plot(4, ax=ax, color='#d55e00', label='Batch mode')
+    schedule.plot(4, ax=ax, color='#d55e00', label='Batch mode', linewidth=5)
     size_schedule(128, 4, increase_by=16, increase_mode='epoch').plot(4, ax=ax, color='#0072b2', label='Epoch mode')
     ax.set(ylim=(0,140), title='The size of every batch')
     ax.legend(frameon=False, loc='lower right')
