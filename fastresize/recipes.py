@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial, wraps
 from inspect import signature
-from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 
@@ -33,7 +32,7 @@ from .plan import no_batches
 from .preview import Preview
 from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap
 from .progressive import ProgressiveResize
-from .schedule import SizeSchedule, area, gap
+from .schedule import SizeSchedule, gap
 from .steer import SizedDL
 
 # %% ../nbs/16_recipes.ipynb #42a8c3de
@@ -469,28 +468,6 @@ def fit_fixres(self:Learner,
     expect(head is None or isinstance(head, nn.Module) and any(True for _ in head.parameters()), 'head', head, 'a module of the model that has parameters, or None')
     out = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _only(self, _head(self, head)), self.removed_cbs(out): self.fit_one_cycle(epochs, lr, **kwargs)
-
-# %% ../nbs/16_recipes.ipynb #13ee5afc
-@patch(cls_method=True)
-def from_compute(cls:SizeSchedule,
-    sizes:Iterable, # `(height, width)` in pixels of every stage, or an int for a square; the last is the final size
-    shares:Iterable=None, # What each stage gets of the compute; by default all the same
-    cost:Iterable=None, # What a batch of each size costs, or a function of `(height, width)`; by default its pixels
-) -> SizeSchedule: # For `ProgressiveResize(schedule=...)`
-    "The schedule whose stages have their `shares` of the compute. Raises `ValueError` for numbers that make none"
-    sizes = [as_size(s, 'sizes') for s in _listed(sizes, 'sizes')]
-    expect(sizes and all(a!=b for a,b in zip(sizes, sizes[1:])), 'sizes', sizes, 'one size or more, each larger than the one before')
-    shares = [1/len(sizes)]*len(sizes) if shares is None else _listed(shares, 'shares')
-    costs = [area(s) for s in sizes] if cost is None else [cost(s) for s in sizes] if callable(cost) else _listed(cost, 'cost')
-    for k,v in dict(shares=shares, cost=costs).items():
-        expect(len(v)==len(sizes) and all(is_real(o) and o>0 for o in v), k, v, f'{len(sizes)} numbers above 0, one for each size')
-    expect(abs(sum(shares)-1)<.01, 'shares', shares, 'numbers whose sum is 1')
-    lengths = [s/c for s,c in zip(shares, costs)]
-    return cls(tuple(sizes), tuple(o/sum(lengths) for o in [*accumulate(lengths)][:-1]))
-
-def _listed(v, name):
-    expect(isinstance(v, Iterable) and not isinstance(v, (str,dict)), name, v, 'a list')
-    return [*v]
 
 # %% ../nbs/16_recipes.ipynb #7905037a
 @patch

@@ -8,8 +8,10 @@ __all__ = ['initial_for', 'area', 'SizeSchedule', 'IncreaseMode', 'gap', 'Growth
 # %% ../nbs/01_schedule.ipynb #2dafebf5
 import math
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 from numbers import Real
 
 from fastcore.basics import patch
@@ -274,6 +276,28 @@ def from_fractions(cls:SizeSchedule,
     if not steps or steps[-1][1]!=final: steps.append((1.-finetune_fraction,final))
     if size(first)==final: return cls((final,))
     return cls((size(first), *(s for _,s in steps)), tuple(p for p,_ in steps))
+
+# %% ../nbs/01_schedule.ipynb #13ee5afc
+@patch(cls_method=True)
+def from_compute(cls:SizeSchedule,
+    sizes:Iterable, # `(height, width)` in pixels of every stage, or an int for a square; the last is the final size
+    shares:Iterable=None, # What each stage gets of the compute; by default all the same
+    cost:Iterable=None, # What a batch of each size costs, or a function of `(height, width)`; by default its pixels
+) -> SizeSchedule: # For `ProgressiveResize(schedule=...)`
+    "The schedule whose stages have their `shares` of the compute. Raises `ValueError` for numbers that make none"
+    sizes = [as_size(s, 'sizes') for s in _listed(sizes, 'sizes')]
+    expect(sizes and all(a!=b for a,b in zip(sizes, sizes[1:])), 'sizes', sizes, 'one size or more, each larger than the one before')
+    shares = [1/len(sizes)]*len(sizes) if shares is None else _listed(shares, 'shares')
+    costs = [area(s) for s in sizes] if cost is None else [cost(s) for s in sizes] if callable(cost) else _listed(cost, 'cost')
+    for k,v in dict(shares=shares, cost=costs).items():
+        expect(len(v)==len(sizes) and all(is_real(o) and o>0 for o in v), k, v, f'{len(sizes)} numbers above 0, one for each size')
+    expect(abs(sum(shares)-1)<.01, 'shares', shares, 'numbers whose sum is 1')
+    lengths = [s/c for s,c in zip(shares, costs)]
+    return cls(tuple(sizes), tuple(o/sum(lengths) for o in [*accumulate(lengths)][:-1]))
+
+def _listed(v, name):
+    expect(isinstance(v, Iterable) and not isinstance(v, (str,dict)), name, v, 'a list')
+    return [*v]
 
 # %% ../nbs/01_schedule.ipynb #2e85b3bc
 @patch

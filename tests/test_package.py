@@ -12,6 +12,7 @@ def python(code, **env): return run('-W', 'ignore', '-c', code, env={**os.enviro
 def test_importing_the_package_does_not_import_fastai():
     r = python("import sys, fastresize; assert not {'torch','fastai'} & set(sys.modules)\n"
                "from fastresize import IncreaseMode; assert not {'torch','fastai'} & set(sys.modules)\n"
+               "fastresize.SizeSchedule.from_compute((96,224), (.5,.5)); assert not {'torch','fastai'} & set(sys.modules)\n"
                "from fastresize import ProgressiveResize; assert 'fastai' in sys.modules; print(ProgressiveResize().name)")
     assert r.stdout.strip()=='progressive_resize', r.stderr
 
