@@ -457,7 +457,8 @@ class Items:
         if not (self.torch and self.numbered): return self.numbered
         inner = dl.dataset.dataset if type(dl.dataset) is Subset else dl.dataset
         at_once = hasattr(inner, '__getitems__')
-        return dl.batch_sampler is not None and not (at_once and dl.num_workers)   # who takes indices all at once takes none while items are made
+        if at_once and dl.num_workers: return False   # who takes indices all at once takes none while items are made
+        return dl.batch_sampler is not None
 
     def counted(self) -> tuple: # Items of an epoch, items of a batch, and whether a last smaller batch is left out; or why it cannot
         "What a loader has whose batches can be larger"

@@ -290,7 +290,8 @@ def _share(self:ProgressiveResizeCallback, key, whole, size=None):
 
 def _comparing(trainer):
     "Callbacks of the trainer that keep a best: Lightning's checkpoints and early stopping, by either of its names"
-    return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and (hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count'))]
+    def keeps(cb): return hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count')
+    return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and keeps(cb)]
 
 @patch
 def _judge(self:ProgressiveResizeCallback, size):
@@ -361,7 +362,7 @@ def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, bat
 
 @patch
 def _rehearse(self:ProgressiveResizeCallback, batch, size):
-    "One step at full size that leaves no trace: `forward` of a copy, and backward. Raises `torch.OutOfMemoryError` with advice if there is no room for it"
+    "`forward` of a copy at full size, and backward, without a trace. Raises `torch.OutOfMemoryError` with advice if there is no room"
     t,full = self.trainer,self._share('train', self.small.get('train', self.full['train']), self.schedule.final)
     if full==size or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # where a copy is what it looks like
     opt = next(iter(t.optimizers), None)
@@ -372,7 +373,8 @@ def _rehearse(self:ProgressiveResizeCallback, batch, size):
     model = SimpleNamespace(model=t.lightning_module, loss_func=None, opt=opt, opt_func=like)
     try:
         with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
-            dry_run(model, split_batch(self.f(batch, full))[0], (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
+            x,_ = split_batch(self.f(batch, full))
+            dry_run(model, x, (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
     except torch.OutOfMemoryError: raise
     except Exception: pass   # `forward` is not what takes the inputs of a batch, or there is none
 

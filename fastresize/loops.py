@@ -33,7 +33,8 @@ class FinishedBatch:
         resize_targ:bool=False, # Let targets follow: what lies over pixels
         pictures=None, # Positions or keys of the inputs that are pictures; by default all that look like it
     ):
-        for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods)): expect(v in known, k, v, f'one of {", ".join(known)}')
+        for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods)):
+            expect(v in known, k, v, f'one of {", ".join(known)}')
         self.method,self.resize_mode,self.resize_targ,self.pictures,self.looked = method,resize_mode,resize_targ,pictures,False
 
     def size(self, b) -> tuple: # `(height, width)` in pixels, or None

@@ -61,7 +61,8 @@ class ProgressiveResize(OnlyTrains):
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods), ('scale_lr',scale_lr,('linear','sqrt',None))):
             expect(v in known, k, v, f'one of {", ".join(map(str, known))}')
-        for k,v in (('preallocate_bs',preallocate_bs), ('max_bs',max_bs)): expect(v is None or is_int(v) and v>0, k, v, 'an int above 0, or None')
+        for k,v in (('preallocate_bs',preallocate_bs), ('max_bs',max_bs)):
+            expect(v is None or is_int(v) and v>0, k, v, 'an int above 0, or None')
         check_args(self)
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more; 0 without `resize_items=True`')
 

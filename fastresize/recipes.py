@@ -311,7 +311,7 @@ class GrowWithSize(OnlyTrains):
     of an epoch, the values that it begins with. Two ints stay ints."""
     order = ProgressiveResize.order+.1
     def __init__(self,
-        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples, or to a function of the share of the growth that is done, 0 to 1
+        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples; or to a function of how much of the growth is done, 0 to 1
     ):
         self.values,self.loop,self.old = values,None,[]
         expect(isinstance(values, dict) and values, 'values', values, 'a dict that is not empty')
