@@ -69,12 +69,11 @@ def _checked(stages, shrink):
     expect(shrink or not down, 'stages', res, f'sizes that do not shrink, as from {down} px; `shrink=True` lets them')
     return res
 
-def _method(learn, stage, fit):
-    "The method that trains `stage`, and its default learning rate"
-    name = stage.fit or fit
+def _method(learn, name, size=None):
+    "The method of the learner that trains, for a stage of `size`, and its default learning rate"
     f = getattr(learn, name, None) if isinstance(name, str) else None
     params = [*signature(f).parameters.values()] if callable(f) else []
-    if params and params[0].name=='size': f,params = partial(f, stage.size),params[1:]
+    if size and params and params[0].name=='size': f,params = partial(f, size),params[1:]
     ok = len(params)>1 and 'epoch' in params[0].name and 'lr' in params[1].name
     expect(ok, 'fit', name, 'the name of a method of the learner that takes epochs and a learning rate, such as `fit_one_cycle`')
     return f,params[1].default if params[1].default not in (None, params[1].empty) else learn.lr
@@ -237,7 +236,7 @@ def fit_stages(self:Learner,
     to another training. A training that goes on draws its batches anew, and callbacks begin anew. A stage that a callback ends early is
     over, and the next begins. Afterwards the learner has the loaders of the stage that was trained last."""
     stages,own = _checked(stages, shrink),self.dls
-    methods = [_method(self, s, fit) for s in stages]
+    methods = [_method(self, s.fit or fit, s.size) for s in stages]
     expect(callable(get_dls), 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
     first = methods[0][1] if stages[0].lr is None else stages[0].lr
     lrs = [_scaled(first, s.bs/stages[0].bs) if s.lr is None else s.lr for s in stages]
@@ -482,7 +481,7 @@ def fit_minutes(self:Learner,
     """Train as many epochs as fit into `minutes`: as predicted beforehand, from a few steps that leave no trace
 
     Raises `ValueError` where not one epoch fits. What a callback of yours takes, or a machine that becomes slower, is not foreseen."""
-    start,method = perf_counter(),_method(self, Stage(1, 1, 1), fit)
+    start,method = perf_counter(),_method(self, fit)
     preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False)
     spent,grows = perf_counter()-start,bool(self._grab_cbs(ProgressiveResize))
     preview = preview.within(minutes, spent)

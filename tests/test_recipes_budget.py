@@ -79,5 +79,6 @@ def test_a_time_that_is_too_short():
         learn = learner(make_dls(*aug_transforms()), *cbs)
         with pytest.raises(ValueError, match='`minutes`=0.0001: expected at least'): learn.fit_minutes(.0001)
         assert learn.seen.steps==0
-    with pytest.raises(ValueError, match='`fit`='): learn.fit_minutes(1, fit='nothing')
+    for fit in ('nothing','fit_fixres'):
+        with pytest.raises(ValueError, match='`fit`='): learn.fit_minutes(1, fit=fit)
     with pytest.raises(ValueError, match='`minutes`=0: expected a number above 0'): learn.fit_minutes(0)
