@@ -3,9 +3,10 @@
 Each mode of `--modes batch,filtered,larger,renewed,warm,gentle,mixed` is `batch` but for one thing; `filtered` leaves the aliases out.
 
 Flowers at 96 pixels, 1,470 to train on, four epochs, five paired seeds: from three quarters of the size instead of half, 2.0 ± 1.0
-points above `batch`; without aliases 0.2 ± 0.7 (at 128 pixels -0.4 ± 1.2; `results/2-cpu-cores-amd-epyc-aliases-128-px-2026-11-22.json`), with statistics renewed 0.2 ± 0.4, with a warm-up after each growth -0.4 ± 0.7;
+points above `batch`; without aliases 0.2 ± 0.7, with statistics renewed 0.2 ± 0.4, with a warm-up after each growth -0.4 ± 0.7;
 `results/2-cpu-cores-amd-epyc-remedies-2026-11-21.json`. With augmentation that grows 1.4 ± 1.6, with a fifth of the batches at another
-size -0.1 ± 1.4; `results/2-cpu-cores-amd-epyc-gentle-mixed-2026-11-22.json`."""
+size -0.1 ± 1.4; `results/2-cpu-cores-amd-epyc-gentle-mixed-2026-11-22.json`. Without aliases at 128 pixels -0.4 ± 1.2;
+`results/2-cpu-cores-amd-epyc-aliases-128-px-2026-11-22.json`."""
 import random
 from itertools import islice
 
