@@ -449,7 +449,6 @@ class Items:
     ):
         self.whole,self.dl = unwrap(dl, False),unwrap(dl)   # the second is what fastai's `DistributedDL` splits
         self.torch = isinstance(self.dl, TorchDataLoader)
-
         self.numbered = isinstance(self.dl, (DataLoader,TorchDataLoader)) and not isinstance(self.dl.dataset, IterableDataset)
 
     def __bool__(self):

@@ -167,7 +167,6 @@ class ProgressiveResizeCallback(L.Callback):
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
             raise ValueError('`training_step` takes its batches from `dataloader_iter` itself: expected one that gets a `batch`')
         self.trainer,self.undo,self.course,self.full,self.small,self.said,self.blind = trainer,ExitStack(),None,{},{},False,False
-        self.rehearsed = False
         self.schedule,self.current_size,self.judged,s = self.given,None,None,trainer.strategy
         self.own_transfer = s.batch_to_device
         _put(self.undo, s, 'batch_to_device', self._to_device)
@@ -229,7 +228,7 @@ def _say(self:ProgressiveResizeCallback):
     if self.said or not self.schedule: return
     self.said,s,course,t = True,self.schedule,self.course,self.trainer
     last,full = self._last(),self.full.get('train', s.final)
-    if enlarged(s.final, full): warn(enlarged(s.final, full))
+    if words := enlarged(s.final, full): warn(words)
     if last!=s.final and not t.fast_dev_run:
         warn(f'in {counted(course.n_epoch, "epoch")} of {course.n_batch} batches the training ends with the size {list(last)} and never reaches {list(s.final)}')
     if not self.verbose or not t.is_global_zero: return
@@ -323,7 +322,7 @@ def on_train_start(self:ProgressiveResizeCallback, trainer, pl_module):
 
 @patch
 def on_train_epoch_start(self:ProgressiveResizeCallback, trainer, pl_module):
-    "Make room for an epoch of a new size"
+    "Make room for an epoch of a new size; without validation, its last size is what it will be judged at"
     if not self._on or not self.schedule: return
     if not trainer.enable_validation and not self.course.by_steps: self._judge(self.course.sizes(self.schedule, trainer.current_epoch)[-1])
     if self.empty_cache and self.current_size!=self._due() and torch.cuda.is_available(): torch.cuda.empty_cache()
@@ -350,9 +349,8 @@ def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, bat
     parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (list,tuple)) else ()
     size = self.f.size(batch) or next(filter(None, map(self.f.size, parts)), None)
     if size is None: return
-    self.current_size = size
-    if self.preallocate and not self.rehearsed and len(trainer.fit_loop._combined_loader.flattened)==1: self._rehearse(batch, size)
-    self.rehearsed = True
+    first,self.current_size = self.current_size is None,size
+    if first and self.preallocate: self._rehearse(batch, size)
     if trainer.barebones: return
     square = all(h==w for h,w in (*self.schedule.sizes, size))
     log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
@@ -364,17 +362,18 @@ def on_train_batch_start(self:ProgressiveResizeCallback, trainer, pl_module, bat
 def _rehearse(self:ProgressiveResizeCallback, batch, size):
     "`forward` of a copy at full size, and backward, without a trace. Raises `torch.OutOfMemoryError` with advice if there is no room"
     t,full = self.trainer,self._share('train', self.small.get('train', self.full['train']), self.schedule.final)
-    if full==size or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # where a copy is what it looks like
+    if full==size or len(t.fit_loop._combined_loader.flattened)>1: return
+    if type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # others divide the model: a copy is not what they train
     opt = next(iter(t.optimizers), None)
     def like(params, lr):
         o = type(opt).__new__(type(opt))
         torch.optim.Optimizer.__init__(o, params, {**opt.defaults, 'lr':lr})
         return o
-    model = SimpleNamespace(model=t.lightning_module, loss_func=None, opt=opt, opt_func=like)
+    learn = SimpleNamespace(model=t.lightning_module, loss_func=None, opt=opt, opt_func=like)
     try:
         with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
             x,_ = split_batch(self.f(batch, full))
-            dry_run(model, x, (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
+            dry_run(learn, x, (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
     except torch.OutOfMemoryError: raise
     except Exception: pass   # `forward` is not what takes the inputs of a batch, or there is none
 

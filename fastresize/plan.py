@@ -7,7 +7,6 @@ __all__ = ['no_batches', 'grid_modes', 'check_args', 'no_image', 'enlarged', 'fi
            'in_proportion', 'FollowBS']
 
 # %% ../nbs/07_plan.ipynb #df0ce855
-import math
 from copy import copy
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -114,7 +113,7 @@ class Plan:
         "Make the schedule, now that the final size is known, and choose the way of each loader; `b` is a training batch, or None"
         final,own = self.asked or self.own[0],self.own[0]
         self.schedule = self.args.given or self.args.growth.schedule(final, self.n_epoch)
-        if own and enlarged(final, own): warn(enlarged(final, own))
+        if own and (words := enlarged(final, own)): warn(words)
         self.ways = [self._way(*o, i) for i,o in enumerate(zip(self.loaders, looks))]
         self.items = [self._from_the_start(*o, i) for i,o in enumerate(zip(self.loaders, looks))]
         points = any(isinstance(o, TensorPoint) for o in leaves(b))

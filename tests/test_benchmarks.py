@@ -14,7 +14,7 @@ ours = ['full','by hand','composer','batch','epoch','items','items epoch','cache
 
 def script(name, *args, cwd, **env):
     return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONWARNINGS':'ignore', 'OMP_NUM_THREADS':'1', **env})
+                          env={**os.environ, 'PYTHONWARNINGS':'ignore', **env})
 
 @pytest.fixture
 def module(monkeypatch):

@@ -7,7 +7,7 @@ from fastresize.demo import demo_data
 def test_imagenette_notebook(tmp_path):
     nb = Path(__file__).parent.parent/'nbs'/'tutorial.imagenette.ipynb'
     pictures = demo_data(tmp_path/'pictures', n_train=14, n_valid=4, size=96)
-    env = {**os.environ, 'FASTRESIZE_DATA': str(pictures), 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
+    env = {**os.environ, 'FASTRESIZE_DATA': str(pictures), 'PYTHONWARNINGS': 'ignore'}
     args = '-m jupyter nbconvert --log-level ERROR --to notebook --execute --output-dir'
     run = subprocess.run([sys.executable, *args.split(), tmp_path, nb], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode==0, run.stderr[-2000:]
