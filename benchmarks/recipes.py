@@ -6,8 +6,8 @@ Trains one model on the same pictures and from the same seeds by every recipe of
 all for the next, each time in another order, so that what else the machine does meets all alike. The first training of the
 process is a short one that does not count.
 
-What is timed is the training and nothing else: first loaders and learner are new for each and made before; the loaders of
-later stages are part of it. Accuracy is measured after it, outside of the timing, with validation pictures at full size,
+What is timed is the training and nothing else: nothing is validated in it, first loaders and learner are new for each and made
+before; the loaders of later stages are part of it. Accuracy is measured after it, outside of the timing, with validation pictures at full size,
 and at `--test-size` of them (a quarter larger), where FixRes is meant to be used. Differences are paired: each seed's
 training against that seed's `plain`, at equal epochs; `equal time` is `plain` with as many epochs as come nearest to the
 seconds of the recipe that took longest, by the first seed.
@@ -25,7 +25,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from fastai.vision.all import MixUp, rotate_mat, set_seed
+from fastai.vision.all import Callback, CancelValidException, MixUp, rotate_mat, set_seed
 from fastcore.script import call_parse
 
 from record import head, interleaved, report, stem, table
@@ -88,15 +88,22 @@ recipes = {
 
 # ---- one training
 
+class NoValidation(Callback):
+    "Train only"
+    order = 1000
+    def before_validate(self): raise CancelValidException
+
 def train(a, name, seed):
     set_seed(seed)
     learn = get_learner(a, get_dls(a, a.size))
     with learn.no_bar(), learn.no_logging():
+        learn.add_cb(NoValidation())
         sync()
         start = perf_counter()
         recipes[name].train(a, learn)
         sync()
         seconds = perf_counter()-start
+        learn.remove_cb(NoValidation)
         learn.dls = get_dls(a, a.size)
         def accuracy(size):
             with learn.at_test_size(size): return learn.validate()[1]
