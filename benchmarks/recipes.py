@@ -25,8 +25,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from fastai.vision.all import Callback, CancelValidException, MixUp, rotate_mat, set_seed
+from fastai.vision.all import Callback, CancelValidException, L, MixUp, RandomResizedCrop, Resize, rotate_mat, set_seed
 from fastcore.script import call_parse
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from record import head, interleaved, report, stem, table
 from compare import cell, get_dls, get_learner, one_line, spread, subset, sync
@@ -67,6 +68,23 @@ def fixres(a, learn):
     learn.fit_one_cycle(a.epochs-n, a.lr, cbs=[grown(a)])
     learn.fit_fixres(a.test_size, n, a.lr/4)
 
+def crops(a, learn):
+    "Trained on random crops, of a third of a picture or more, where the others see all of its middle"
+    for dl in learn.dls.loaders: dl.after_item.fs = L(RandomResizedCrop(a.size, min_scale=.35) if isinstance(f, Resize) else f for f in dl.after_item.fs)
+    learn.fit_one_cycle(a.epochs, a.lr, cbs=[grown(a)])
+    learn.dls = get_dls(a, a.size)
+
+def crops_fixres(a, learn):
+    crops(a, learn)
+    learn.fit_fixres(a.test_size, 1, a.lr/4)
+
+def averaged(a, learn):
+    mean = AveragedModel(learn.model, multi_avg_fn=get_ema_multi_avg_fn(.99), use_buffers=True)
+    class Average(Callback):
+        def after_step(self): mean.update_parameters(self.model)
+    learn.fit_one_cycle(a.epochs, a.lr, cbs=[grown(a), Average()])
+    learn.model = mean.module
+
 @dataclass
 class Recipe:
     "A way to train"
@@ -83,6 +101,10 @@ recipes = {
     'fixres':       Recipe('`plain`, with the last fifth of the epochs as `fit_fixres` at the test size', fixres),
     'from_compute': Recipe('`SizeSchedule.from_compute`: 20, 40 and 40 % of the compute at a half, three quarters and the whole of the size',
                            fit(lambda a: ProgressiveResize(schedule=SizeSchedule.from_compute(thirds(a), (.2,.4,.4)), verbose=False))),
+    'max_bs':       Recipe('`plain` with `max_bs` of four times the batch size', fit(lambda a: grown(a, max_bs=4*a.bs))),
+    'averaged':     Recipe('`plain`, and of its weights the moving average (0.99 a step)', averaged),
+    'crops':        Recipe('`plain` on random crops of a third of each picture or more', crops),
+    'crops fixres': Recipe('the same, and after it an epoch of `fit_fixres` at the test size', crops_fixres),
     'equal time':   Recipe('`plain`, with as many epochs as come nearest to the seconds of the slowest of the others but `full`',
                            lambda a, learn: learn.fit_one_cycle(a.equal_epochs, a.lr, cbs=[grown(a)]))}
 

@@ -32,7 +32,7 @@ def readable(nb):
 def copy():
     "The pages, as they lie here"
     shutil.rmtree(src, ignore_errors=True)
-    for p in ('README.md','CONTRIBUTING.md','CHANGELOG.md','benchmarks/README.md',*(f'nbs/{o}' for o in (*chapters, *tutorials, 'fastxtend.md', 'machines.md'))):
+    for p in ('README.md','CONTRIBUTING.md','CHANGELOG.md','benchmarks/README.md',*(f'nbs/{o}' for o in (*chapters, *tutorials, 'why.md', 'fastxtend.md', 'machines.md'))):
         (src/p).parent.mkdir(parents=True, exist_ok=True)
         if p.endswith('.ipynb'): (src/p).write_text(readable((root/p).read_text()))
         else: shutil.copy(root/p, src/p)
@@ -63,7 +63,7 @@ def api():
 def nav():
     "What stands beside the pages, in reading order"
     return [{'Front page':'index.md'}, {'Chapters': [{title(o): f'nbs/{o}'} for o in chapters]}, {'Tutorials': [{title(o): f'nbs/{o}'} for o in tutorials]},
-            {'API':'api.md'}, {'What was measured':'benchmarks/README.md'}, {'From fastxtend':'nbs/fastxtend.md'}, {'Other machines':'nbs/machines.md'},
+            {'API':'api.md'}, {'What was measured':'benchmarks/README.md'}, {'Why small first':'nbs/why.md'}, {'From fastxtend':'nbs/fastxtend.md'}, {'Other machines':'nbs/machines.md'},
             {'Contributing':'CONTRIBUTING.md'}, {'Changelog':'CHANGELOG.md'}]
 
 class Links(HTMLParser):

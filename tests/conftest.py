@@ -5,6 +5,11 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 os.environ['OMP_NUM_THREADS'] = '1'  # of what the tests start; the models are tiny: threads that wait for each other would cost more than they save
 torch.set_num_threads(1)
 
+def pytest_collection_finish(session):
+    "What was imported stays: the collector need not go through it again and again, nor a forked worker copy it"
+    gc.collect()
+    gc.freeze()
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
     for item in items:

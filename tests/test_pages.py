@@ -22,6 +22,11 @@ def test_every_results_file_is_there(page):
     assert not [o for o in re.findall(r'results/([\w.-]+\.(?:json|csv|png))', said) if '<' not in o and not (root/'benchmarks'/'results'/o).exists()
                 and not o.startswith(('results.',))]
 
+@pytest.mark.parametrize('page', pages, ids=lambda p: str(p.relative_to(root)))
+def test_every_script_and_test_that_is_named_is_there(page):
+    named = re.findall(r'benchmarks/\w+\.py|`test_(?:progressive|recipes|log|items|loops|schedule|dry)\w*`', text(page))
+    assert not [o for o in named if not (root/o if o.startswith('b') else root/'tests'/f'{o.strip("`")}.py').exists()]
+
 def test_the_front_page_is_read_in_minutes():
     prose = re.sub(r'```.*?```', '', (root/'README.md').read_text(), flags=re.S)
     assert len([o for o in prose.split() if re.search(r'\w', o)])<=800
