@@ -10,6 +10,8 @@ def pytest_collection_finish(session):
     gc.collect()
     gc.freeze()
 
+def pytest_unconfigure(): gc.unfreeze()
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
     for item in items:

@@ -392,13 +392,6 @@ def test_two_processes(tmp_path):
     assert a['weights']==b['weights'] and a['seen']!=b['seen']
     assert r.stdout.count('Progressively increase')==1
 
-def test_nobody_else_needs_lightning():
-    code = ("import sys; sys.modules['lightning'] = sys.modules['pytorch_lightning'] = None\n"
-            "import fastresize.all, fastresize.loops, fastresize.bench\n"
-            "try: import fastresize.lightning\nexcept ImportError as e: print(e)")
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
-    assert "pip install 'fastresize[lightning]'" in r.stdout, r.stderr
-
 # ---- what keeps a best
 
 class Rises(Module):

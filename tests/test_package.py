@@ -20,12 +20,20 @@ found = dict(package=loaded())
 from fastresize import IncreaseMode
 fastresize.SizeSchedule.from_compute((96,224), (.5,.5))
 found['schedule'] = loaded()
+sys.modules['lightning'] = sys.modules['pytorch_lightning'] = None   # as where neither is installed
+import fastai.learner
+from fastai.basics import defaults
+was = [*defaults.callbacks]
 from fastresize import ProgressiveResize
-found['callback'],found['name'] = loaded(),ProgressiveResize().name
-import fastai.vision.all as f, fastresize.all as a
+found['name'] = ProgressiveResize().name
+import fastresize.all as a
+found['callbacks'] = len(was),defaults.callbacks==was
+import fastai.vision.all as f
+try: import fastresize.lightning
+except ImportError as e: found['lightning'] = str(e)
 found['all'],found['hidden'] = a.__all__,[n for n in a.__all__ if hasattr(f, n)]
 found['modules'] = [m.name for m in pkgutil.iter_modules(fastresize.__path__)]
-for m in found['modules']: importlib.import_module(f'fastresize.{m}')
+for m in {*found['modules']}-{'lightning'}: importlib.import_module(f'fastresize.{m}')
 found['door'] = {n: callable(getattr(a, n)) and callable(getattr(fastresize, n)) for n in fastresize.__all__}
 print(json.dumps(found))
 """)
@@ -34,7 +42,11 @@ print(json.dumps(found))
 
 def test_importing_the_package_does_not_import_fastai(imported):
     assert imported['package']==imported['schedule']==[]
-    assert 'fastai' in imported['callback'] and imported['name']=='progressive_resize'
+    assert imported['name']=='progressive_resize'
+
+def test_the_import_adds_no_progress_bar(imported): assert imported['callbacks']==[3,True]
+
+def test_nobody_else_needs_lightning(imported): assert "pip install 'fastresize[lightning]'" in imported['lightning']
 
 def test_all_gives_what_users_need_and_hides_nothing_of_fastai(imported):
     assert {'ProgressiveResize','IncreaseMode','SizeSchedule'}<={*imported['all']} and not imported['hidden']

@@ -694,13 +694,6 @@ def test_export_keeps_its_arguments_and_others_patches(tmp_path):
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)], capture_output=True, text=True)
     assert r.returncode==0, r.stderr[-1500:]
 
-def test_the_import_adds_no_progress_bar():
-    import subprocess, sys
-    code = ('from fastai.learner import *; from fastai.basics import defaults; was=[*defaults.callbacks]; '
-            'import fastresize.all, fastresize; assert len(was)==3 and defaults.callbacks==was')
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
-    assert r.returncode==0, r.stderr[-1500:]
-
 def test_trying_compiles_nothing_that_the_training_does_not():
     from torch._dynamo.testing import CompileCounter
     torch._dynamo.reset()
