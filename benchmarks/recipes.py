@@ -1,6 +1,6 @@
 """The recipes, side by side: `python benchmarks/recipes.py --data path/to/pictures`
 
-Not measured on photographs yet: the results of a run stand in `results/`.
+What it found on photographs of flowers: `results/recipes-2-cpu-cores-amd-epyc-2026-11-22.json`, told in the chapter on recipes.
 
 Trains one model on the same pictures and from the same seeds by every recipe of the list below: all of them for one seed, then
 all for the next, each time in another order, so that what else the machine does meets all alike. The first training of the
