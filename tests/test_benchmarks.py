@@ -90,6 +90,7 @@ def test_compare_prints_and_writes_the_same(run, results):
     ('cost', dict(against='nowhere'), '--against nowhere: expected a folder with `fastresize` in it'),
     ('resize', dict(rounds=0), '--rounds 0: expected a number above 0'),
     ('resize', dict(out='afile'), '--out afile: expected a folder to write into'),
+    ('memory', dict(rounds=0), '--rounds 0: expected a number above 0'),
     ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
     ('gpu', dict(bs=0), '--bs 0: expected a number above 0'),
@@ -193,6 +194,14 @@ def test_resize_times_every_way(module, monkeypatch):
     assert len(rows)==7 and all(v>0 for v in ms.values())
     assert all(r['ratio']==pytest.approx(ms[r['what']]/ms[r['base']]) for r in rows if r['base'])
     assert 'low frequencies by FFT' in resize.ways_table(rows)
+
+def test_memory_is_timed_in_processes_of_their_own(module, monkeypatch):
+    memory = module('memory')
+    monkeypatch.setattr(memory, 'sizes', (32,))
+    assert memory.steps(1)[32]>0
+    rounds = [{'given back': {32: 3.}, 'kept': {32: 2.}}, {'given back': {32: 6.}, 'kept': {32: 3.}}]
+    row, = memory.rows_of(rounds)
+    assert row['times_as_fast']==1.75 and row['given_back_ms']==4.5 and row['of_full_size_kept']==1
 
 def test_rounds_are_interleaved_and_tables_leave_out_what_is_empty(module):
     record = module('record')

@@ -1,0 +1,65 @@
+"""What it gives a CPU under Linux to keep the memory of a step: `python benchmarks/memory.py`
+
+glibc gives large blocks back to the system as soon as they are free, and fetches them anew, page by page, in the next step. With
+`MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment it keeps them. Here the bare steps of an
+xresnet18 (batches of 16, Adam) are timed at three sizes, in processes of their own, one with the setting and one without in each
+round, in changing order. Medians of the rounds, and ratios within a round.
+"""
+import json, os, subprocess, sys
+from statistics import median
+from time import perf_counter
+
+import torch
+from fastai.vision.models.xresnet import xresnet18
+from fastcore.script import call_parse
+
+from record import head, interleaved, report, stem, table
+from fastresize.bench import check_numbers, device_name, in_one_line, out_folder
+
+kept = dict(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')
+sizes = 32,64,96,128
+
+def steps(n=12):
+    "Milliseconds of a step at each size, the median of `n` after three that do not count"
+    torch.manual_seed(0)
+    model,res = xresnet18(n_out=10),{}
+    opt = torch.optim.Adam(model.parameters())
+    for s in sizes:
+        x,y,took = torch.rand(16,3,s,s),torch.randint(10, (16,)),[]
+        for _ in range(n+3):
+            start = perf_counter()
+            opt.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            opt.step()
+            took.append(1e3*(perf_counter()-start))
+        res[s] = median(took[3:])
+    return res
+
+def fresh(setting):
+    "The same in a process of its own, with `setting` in its environment"
+    env = {**{k: v for k,v in os.environ.items() if not k.startswith('MALLOC_')}, **setting, 'PYTHONWARNINGS': 'ignore'}
+    r = subprocess.run([sys.executable, '-c', 'import json, memory; print(json.dumps(memory.steps()))'], cwd=os.path.dirname(os.path.abspath(__file__)),
+                       env=env, capture_output=True, text=True, check=True)
+    return {int(k): v for k,v in json.loads(r.stdout.splitlines()[-1]).items()}
+
+def rows_of(rounds):
+    "A row a size, from the milliseconds of every round"
+    def share(way, s): return median(r[way][s]/r[way][sizes[-1]] for r in rounds)
+    return [dict(size=s, given_back_ms=median(r['given back'][s] for r in rounds), kept_ms=median(r['kept'][s] for r in rounds),
+                 times_as_fast=median(r['given back'][s]/r['kept'][s] for r in rounds),
+                 of_full_size_given_back=share('given back', s), of_full_size_kept=share('kept', s)) for s in sizes]
+
+@call_parse
+def main(
+    rounds:int=5, # How often everything is timed
+    out:str='benchmarks/results', # Folder for memory-<date>.json and .csv
+):
+    "Time steps with and without memory that is kept"
+    with in_one_line('memory'):
+        check_numbers(dict(rounds=rounds))
+        out_folder(out)
+    ways = {'given back': {}, 'kept': kept}
+    took = [{w: fresh(ways[w]) for w in order} for _,order in interleaved(ways, rounds)]
+    rows = rows_of(took)
+    print(table([{k: str(v) if k=='size' else f'{v:.2f}' for k,v in r.items()} for r in rows]))
+    print('wrote', *report(stem(out, 'memory cpu'), dict(head(device_name(), dict(rounds=rounds)), rows=rows, rounds=took), rows))
