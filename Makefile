@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# On Linux, what a step has freed is kept for the next one, not given back to the system and fetched anew: a third less time for small images
+# On Linux, what a step has freed is kept for the next one, not given back to the system and fetched anew: steps on a CPU are 1.2 times as fast (benchmarks/memory.py)
 demo test: export MALLOC_MMAP_THRESHOLD_ := 33554432
 demo test: export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
