@@ -20,13 +20,18 @@ tutorials = [f'tutorial.{o}.ipynb' for o in ('processes','reliability','imagenet
 
 def title(nb): return re.search(r'"# ([^"\\]+)', (root/'nbs'/nb).read_text())[1]
 
+def page(link):
+    "A link to a page, as the site names it: it follows those of pages, but not those of notebooks"
+    path,after = link.groups()
+    return '](' + re.sub(r'(?<![^/])README$', 'index', path) + f'.html{after}'
+
 def readable(nb):
     "The notebook without what only the machine reads: directives, and hidden cells"
     d = json.loads(nb)
     d['cells'] = [c for c in d['cells'] if not re.match(r'#\| *(hide|default_exp)\b', ''.join(c['source']))]
     for c in d['cells']:
         s = re.sub(r'^#\| *export\n', '', ''.join(c['source']))
-        c['source'] = re.sub(r'\]\(([\w.]+)\.ipynb\)', r'](\1.html)', s) if c['cell_type']=='markdown' else s
+        c['source'] = re.sub(r'\]\(([\w./]+)\.(?:ipynb|md)([#)])', page, s) if c['cell_type']=='markdown' else s
     return json.dumps(d)
 
 def copy():
@@ -36,6 +41,7 @@ def copy():
         (src/p).parent.mkdir(parents=True, exist_ok=True)
         if p.endswith('.ipynb'): (src/p).write_text(readable((root/p).read_text()))
         else: shutil.copy(root/p, src/p)
+    for p in (root/'benchmarks').glob('*.py'): shutil.copy(p, src/'benchmarks')
     for folder in ('nbs/images','benchmarks/results'): shutil.copytree(root/folder, src/folder)
     text = (src/'README.md').read_text().replace('](nbs)', '](api.md)')
     (src/'README.md').unlink()
