@@ -20,9 +20,10 @@ demo test: export MALLOC_TRIM_THRESHOLD_ := 4294967296
 demo: .venv/done  ## Train on pictures that it draws itself, at full size and progressively; table, demo/results.json and demo/speed.png
 	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
 
+# One test process more than cores: some wait for processes of their own
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold
 	OMP_NUM_THREADS=1 nbdev-test
-	python -m pytest -n $$(($$(python -c 'import os; print(os.cpu_count())') + 1)) --dist worksteal  # one more than cores: some tests wait for processes
+	python -m pytest -n $$(python -c 'import os; print(os.cpu_count()+1)') --dist worksteal
 
 export-check: .venv/done  ## The modules are what the notebooks say
 	rm -rf build/was && mkdir -p build/was && cp -r fastresize build/was

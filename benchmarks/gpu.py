@@ -22,9 +22,7 @@ in another order each. Unless `--data` names a folder, the pictures are random b
 It is not called cuda.py because a script's folder comes first on Python's path, and PyTorch itself imports a package `cuda`.
 """
 import gc, itertools, os, warnings
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -34,7 +32,7 @@ import torch
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
-from record import head, interleaved, report, stem, table
+from record import head, interleaved, own_process, report, stem, table
 from fastresize import bench, rehearsal
 from fastresize.all import *
 from fastresize.throughput import mark, seconds_between
@@ -146,8 +144,7 @@ def fresh(f, expandable, **kwargs):
 
     What cuDNN has tried, it remembers as long as its process lives."""
     told = dict.fromkeys(alloc_conf, f'expandable_segments:{expandable}')
-    with mock.patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
-        return pool.submit(f, expandable=expandable, **kwargs).result()
+    return own_process(f, told, expandable=expandable, **kwargs)
 
 def by_size(steps):
     "For each size: ms of its first step, the median and the slowest of its others"

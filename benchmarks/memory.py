@@ -2,10 +2,10 @@
 
 glibc gives large blocks back to the system as soon as they are free, and fetches them anew, page by page, in the next step. With
 `MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment it keeps them. Here the bare steps of an
-xresnet18 (batches of 16, Adam) are timed at three sizes, in processes of their own, one with the setting and one without in each
+xresnet18 (batches of 16, Adam) are timed at four sizes, in processes of their own, one with the setting and one without in each
 round, in changing order. Medians of the rounds, and ratios within a round.
 """
-import json, os, subprocess, sys
+import os
 from statistics import median
 from time import perf_counter
 
@@ -13,7 +13,7 @@ import torch
 from fastai.vision.models.xresnet import xresnet18
 from fastcore.script import call_parse
 
-from record import head, interleaved, report, stem, table
+from record import head, interleaved, own_process, report, stem, table
 from fastresize.bench import check_numbers, device_name, in_one_line, out_folder
 
 kept = dict(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')
@@ -35,13 +35,6 @@ def steps(n=12):
         res[s] = median(took[3:])
     return res
 
-def fresh(setting):
-    "The same in a process of its own, with `setting` in its environment"
-    env = {**{k: v for k,v in os.environ.items() if not k.startswith('MALLOC_')}, **setting, 'PYTHONWARNINGS': 'ignore'}
-    r = subprocess.run([sys.executable, '-c', 'import json, memory; print(json.dumps(memory.steps()))'], cwd=os.path.dirname(os.path.abspath(__file__)),
-                       env=env, capture_output=True, text=True, check=True)
-    return {int(k): v for k,v in json.loads(r.stdout.splitlines()[-1]).items()}
-
 def rows_of(rounds):
     "A row a size, from the milliseconds of every round"
     def share(way, s): return median(r[way][s]/r[way][sizes[-1]] for r in rounds)
@@ -58,8 +51,9 @@ def main(
     with in_one_line('memory'):
         check_numbers(dict(rounds=rounds))
         out_folder(out)
+    for k in kept: os.environ.pop(k, None)   # as `make` may have set them
     ways = {'given back': {}, 'kept': kept}
-    took = [{w: fresh(ways[w]) for w in order} for _,order in interleaved(ways, rounds)]
+    took = [{w: own_process(steps, ways[w]) for w in order} for _,order in interleaved(ways, rounds)]
     rows = rows_of(took)
     print(table([{k: str(v) if k=='size' else f'{v:.2f}' for k,v in r.items()} for r in rows]))
     print('wrote', *report(stem(out, 'memory cpu'), dict(head(device_name(), dict(rounds=rounds)), rows=rows, rounds=took), rows))

@@ -25,11 +25,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from fastai.vision.all import Callback, CancelValidException, L, MixUp, RandomResizedCrop, Resize, rotate_mat, set_seed
+from fastai.vision.all import Callback, L, MixUp, RandomResizedCrop, Resize, rotate_mat, set_seed
 from fastcore.script import call_parse
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from record import head, interleaved, report, stem, table
+from gpu import NoValid
 from compare import cell, get_dls, get_learner, one_line, spread, subset, sync
 import fastresize.preview
 from fastresize import bench
@@ -110,22 +111,17 @@ recipes = {
 
 # ---- one training
 
-class NoValidation(Callback):
-    "Train only"
-    order = 1000
-    def before_validate(self): raise CancelValidException
-
 def train(a, name, seed):
     set_seed(seed)
     learn = get_learner(a, get_dls(a, a.size))
     with learn.no_bar(), learn.no_logging():
-        learn.add_cb(NoValidation())
+        learn.add_cb(NoValid())
         sync()
         start = perf_counter()
         recipes[name].train(a, learn)
         sync()
         seconds = perf_counter()-start
-        learn.remove_cb(NoValidation)
+        learn.remove_cb(NoValid)
         learn.dls = get_dls(a, a.size)
         def accuracy(size):
             with learn.at_test_size(size): return learn.validate()[1]

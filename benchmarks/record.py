@@ -1,12 +1,15 @@
 """What the scripts share: rounds, tables, and where results go, with what they have to be read with
 
 To be imported before `fastresize`, which it makes importable from a bare checkout."""
-import json, platform, random, re, subprocess, sys
+import json, os, platform, random, re, subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -17,6 +20,10 @@ if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 def interleaved(what, rounds, first=0):
     "The number of each round, and `what` in an order of its own, so that what else the machine does meets all alike"
     for r in range(first, first+rounds): yield r,random.Random(r).sample([*what], len(what))
+
+def own_process(f, told, **kwargs):
+    "`f` in a process of its own, which has the variables `told` in its environment before anything is imported"
+    with mock.patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool: return pool.submit(f, **kwargs).result()
 
 def commit(folder=root):
     "The commit of the repository in `folder`, with `-dirty` if there are changes beside it, or None"

@@ -23,7 +23,7 @@ def title(nb): return re.search(r'"# ([^"\\]+)', (root/'nbs'/nb).read_text())[1]
 def page(link):
     "A link to a page, as the site names it: it follows those of pages, but not those of notebooks"
     path,after = link.groups()
-    return '](' + re.sub(r'(?<![^/])README$', 'index', path) + f'.html{after}'
+    return '](' + re.sub(r'(^|/)README$', r'\1index', path) + f'.html{after}'
 
 def readable(nb):
     "The notebook without what only the machine reads: directives, and hidden cells"

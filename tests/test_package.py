@@ -25,7 +25,7 @@ import fastai.learner
 from fastai.basics import defaults
 was = [*defaults.callbacks]
 from fastresize import ProgressiveResize
-found['name'] = ProgressiveResize().name
+found['callback'],found['name'] = loaded(),ProgressiveResize().name
 import fastresize.all as a
 found['callbacks'] = len(was),defaults.callbacks==was
 import fastai.vision.all as f
@@ -42,7 +42,7 @@ print(json.dumps(found))
 
 def test_importing_the_package_does_not_import_fastai(imported):
     assert imported['package']==imported['schedule']==[]
-    assert imported['name']=='progressive_resize'
+    assert 'fastai' in imported['callback'] and imported['name']=='progressive_resize'
 
 def test_the_import_adds_no_progress_bar(imported): assert imported['callbacks']==[3,True]
 
