@@ -43,7 +43,8 @@ def versions(**others):
 
 def head(device, arguments, **others):
     "What every result begins with; `others` go to `versions`"
-    return dict(date=str(date.today()), device=device, threads=torch.get_num_threads(), versions=versions(**others), arguments=arguments)
+    env = {k: v for k,v in os.environ.items() if k.startswith(('MALLOC_','OMP_','MKL_','PYTORCH_'))}   # what changes the speed
+    return dict(date=str(date.today()), device=device, threads=torch.get_num_threads(), environment=env, versions=versions(**others), arguments=arguments)
 
 def table(rows):
     "Dicts of text as a table: the first column to the left, and none that is empty in all rows"
