@@ -12,11 +12,11 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from fastai.vision.all import AdaptiveAvgPool, ConvLayer, Flatten, ImageDataLoaders, Learner, Resize, accuracy, aug_transforms, nn, set_seed
+from fastai.vision.all import AdaptiveAvgPool, Callback, ConvLayer, Flatten, ImageDataLoaders, Learner, Resize, accuracy, aug_transforms, nn, set_seed
 from fastcore.script import call_parse
 
 from record import head, report, stem, table
-from fastresize import bench
+from fastresize.bench import check_numbers, device_name as own_name, in_one_line, out_folder
 from fastresize.demo import demo_data
 from fastresize.progressive import ProgressiveResize
 import fastresize.recipes
@@ -44,29 +44,36 @@ def get_learner(path, size, bs, width, depth, args, augment):
     cbs = [] if args is None else ProgressiveResize(increase_by=8, verbose=False, **args)
     return Learner(dls, net(width, depth), metrics=accuracy, cbs=cbs)
 
+class Began(Callback):
+    "When the training began"
+    def before_fit(self): self.at = perf_counter()
+
 def one(learn, minutes):
-    "Seconds of a training that was given so many minutes, and its epochs"
-    with learn.no_bar(), learn.no_logging():
+    "Of a training that was given so many minutes: seconds with the preview and of the preview, seconds that were predicted for the rest, and epochs"
+    with learn.no_bar(), learn.no_logging(), learn.added_cbs(Began()):
         start = perf_counter()
-        learn.fit_minutes(minutes, 3e-3, verbose=False)
-        return perf_counter()-start,len(learn.recorder.values)
+        p = learn.fit_minutes(minutes, 3e-3, verbose=False)
+        seconds,grows = perf_counter()-start,hasattr(learn, 'progressive_resize')
+        return dict(seconds=seconds, preview=learn.began.at-start, predicted=p.seconds if grows else p.full_seconds, epochs=len(learn.recorder.values))
 
 @call_parse
 def main(
-    minutes:float=.25, # The budget of each training
+    minutes:float=1., # The budget of each training
     out:str='benchmarks/results', # Folder for the results
     device_name:str=None, # What to call the machine (default: its own name)
 ):
     "Train ten small set-ups for so many minutes each, and count those that took about that"
-    if not minutes>0: raise SystemExit(f'budget: --minutes {minutes}: expected a number above 0')
+    with in_one_line('budget'):
+        check_numbers(dict(minutes=minutes))
+        out_folder(out)
     torch.set_num_threads(1)
-    path,device,rows = demo_data(n_train=32, n_valid=8),device_name or bench.device_name(),[]
+    path,device,rows = demo_data(n_train=32, n_valid=8),device_name or own_name(),[]
     get_learner(path, *setups['small']).preview_resize(1, n_batch=1, show_plot=False)   # what is slow the first time
     for name,setup in setups.items():
-        seconds,epochs = one(get_learner(path, *setup), minutes)
-        off = seconds/(60*minutes)-1
-        rows.append(dict(setup=name, seconds=seconds, epochs=epochs, off=off, within=abs(off)<=.1))
-        print(f'{name:<22}{seconds:6.1f} s of {60*minutes:.1f}, {epochs} epochs, {off:+.0%}', flush=True)
+        r = one(get_learner(path, *setup), minutes)
+        off = r['seconds']/(60*minutes)-1
+        rows.append(dict(setup=name, **r, off=off, within=abs(off)<=.1))
+        print(f'{name:<22}{r["seconds"]:6.1f} s of {60*minutes:.1f}, {r["epochs"]} epochs, {off:+.0%}', flush=True)
     n = sum(r['within'] for r in rows)
     files = report(stem(Path(out), f'budget-{device}'), dict(head(device, dict(minutes=minutes)), within=n, of=len(rows), runs=rows), rows)
     print(f'{n} of {len(rows)} within 10 %\nwrote {", ".join(map(str, files))}')

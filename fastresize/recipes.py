@@ -29,7 +29,7 @@ from fastcore.foundation import L
 from .check import as_size, counted, expect, is_int, is_real, short
 from .items import nth
 from .plan import no_batches
-from .preview import Preview
+from .preview import Preview, agreed
 from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, gap
@@ -480,10 +480,11 @@ def fit_minutes(self:Learner,
 ) -> Preview: # What was expected
     """Train as many epochs as fit into `minutes`: as predicted beforehand, from a few steps that leave no trace
 
-    Raises `ValueError` where not one epoch fits. What a callback of yours takes, or a machine that becomes slower, is not foreseen."""
+    Raises `ValueError` where not one epoch fits. What a callback of yours takes, or a machine that becomes slower, is not foreseen.
+    In several processes all train as many epochs as the first of them says."""
     start,method = perf_counter(),_method(self, fit)
-    preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False)
-    spent,grows = perf_counter()-start,bool(self._grab_cbs(ProgressiveResize))
+    preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
+    spent,grows = agreed(self, perf_counter()-start),bool(self._grab_cbs(ProgressiveResize))
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')

@@ -59,6 +59,18 @@ def test_a_preview_of_minutes():
     with pytest.raises(ValueError, match='`n_epoch`=3: expected None beside `minutes`'): learn.preview_resize(3, minutes=1)
     with pytest.raises(ValueError, match='`n_epoch`=None: expected an int above 0'): learn.preview_resize()
 
+def test_a_longer_budget_is_measured_longer(monkeypatch):
+    calls,measure = [],fastresize.preview._measure
+    monkeypatch.setattr(fastresize.preview, '_measure', lambda *args: calls.append(args[2]) or measure(*args))
+    learn = learner(make_dls(item_tfms=Resize(64)), ProgressiveResize(increase_by=8))
+    p = learn.preview_resize(4, n_batch=1, show_plot=False, try_items=False)
+    assert p.with_items is None and calls==[(32,32),(48,48),(64,64),(64,64),(48,48),(32,32),(32,32),(48,48),(64,64)]
+    calls.clear()
+    assert learn.preview_resize(4, n_batch=1, show_plot=False).with_items and len(calls)==15   # and those with small items
+    start = time.perf_counter()
+    learn.preview_resize(minutes=.5, n_batch=1, show_plot=False, try_items=False)
+    assert time.perf_counter()-start>=1.5   # a twentieth
+
 class SlowNet(nn.Module):
     "A step takes 10 ms at 64 px"
     def __init__(self): super().__init__(); self.m = small_model()

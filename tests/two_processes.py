@@ -72,6 +72,17 @@ with larger.distrib_ctx(sync_bn=False): larger.fit(4)
 out.update(larger=larger.batches.seen)
 
 rank = int(os.environ['RANK'])
+
+class UnevenNet(nn.Module):
+    "Slower in the second process"
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x):
+        time.sleep(.01*(1+rank))
+        return self.m(x)
+
+timed = learner(make_dls(), ProgressiveResize(increase_by=8, verbose=False), model=UnevenNet())
+with timed.distrib_ctx(sync_bn=False): p = timed.fit_minutes(.1, fit='fit', n_batch=2, verbose=False)
+out.update(expected=p.n_epoch, epochs=len(timed.recorder.values), batches=len(timed.seen.train)/len(timed.recorder.values), expected_batches=p.n_batches[0])
 weights = [p.flatten().tolist() for p in learn.model.parameters()]
 out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=weights)
 with open(f'rank{rank}.json', 'w') as f: json.dump(out, f)
