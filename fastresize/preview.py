@@ -189,6 +189,21 @@ class Preview:
             res[valid] += paces[valid][2] + n_valid*paces[valid][3]
         return res
 
+    def during(self,
+        first:float, # From which epoch, counted from 0
+        last:float, # To which
+    ) -> float: # Seconds
+        "What these epochs take, their validations included, by the share of each size alone"
+        edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
+        for size,a,b in zip(self.schedule.sizes, edges, edges[1:]):
+            if (share := min(last, b*n) - max(first, a*n))<=0: continue
+            begins,batch,_,_ = self.pace(size)
+            *_,begins_valid,valid = self.pace(size if self.resize_valid else self.schedule.final)
+            items,bs,most,_ = self.larger or (0,0,0,0)
+            n_batch = items/self.schedule.bs_at(size, bs, most) if items else self.n_batches[0]
+            res += share*(begins + n_batch*batch + begins_valid + self.n_batches[1]*valid)
+        return res
+
     @cached_property
     def full_seconds(self): return sum(self._seconds(SizeSchedule((self.schedule.final,))).values())
     @cached_property

@@ -9,6 +9,7 @@ __all__ = ['Stage', 'GrowWithSize', 'DecoderResize']
 import os
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
@@ -29,7 +30,7 @@ from fastcore.foundation import L
 from .check import as_size, counted, expect, is_int, is_real, short
 from .items import nth
 from .plan import no_batches
-from .preview import Preview, agreed
+from .preview import Preview, _most, agreed
 from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, gap
@@ -468,6 +469,47 @@ def fit_fixres(self:Learner,
     out = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _only(self, _head(self, head)), self.removed_cbs(out): self.fit_one_cycle(epochs, lr, **kwargs)
 
+# %% ../nbs/16_recipes.ipynb #5d1c7e52
+class _InTime:
+    "In place of `Learner._do_fit`: as many epochs as there is time for"
+    def __init__(self,
+        learn, # The learner
+        preview:Preview, # What its epochs take, and how many are expected
+        until:float, # When it shall end, by `perf_counter`
+    ): self.learn,self.preview,self.until = learn,preview,until
+
+    def __call__(self):
+        learn = self.learn
+        if learn.n_epoch!=self.preview.n_epoch: return Learner._do_fit(learn)   # of another fit, such as the frozen one of `fine_tune`
+        took = due = epoch = 0
+        while epoch<learn.n_epoch:
+            learn.epoch,start,trained = epoch,perf_counter(),learn.train_iter
+            learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
+            epoch += 1
+            if learn.train_iter==trained: continue   # skipped, in a fit that is resumed
+            took,due = took+perf_counter()-start,due+self.preview.during(epoch-1, epoch)
+            if epoch<learn.n_epoch: self._adjust(epoch, took/due)
+
+    def _adjust(self, epoch, slower):
+        "Make what is left as long as the time that is left, where an epoch takes `slower` times what was expected"
+        n,own = agreed(self.learn, self._fits(epoch, slower)),self.learn.n_epoch
+        plan = getattr(self.learn, 'progressive_resize', None) and self.learn.progressive_resize.plan
+        for n in range(n, own, 1 if n<own else -1):
+            if plan and plan.schedule and not plan.lasts(n, epoch): continue
+            self.learn.n_epoch,self.preview = n,self.preview.lasting(n)
+            if plan: self.learn.progressive_resize.schedule = plan.schedule
+            if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
+            return
+
+    def _fits(self, epoch, slower):
+        "The largest number of epochs, at least one more, that there is time for"
+        def seconds(n):
+            try: return slower*self.preview.lasting(n).during(epoch, n)
+            except ValueError: return 0   # no schedule is so short
+        return max(epoch+1, _most(seconds, epoch+1, self.until-perf_counter()))
+
+    def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # a learner that is exported or copied is in no hurry
+
 # %% ../nbs/16_recipes.ipynb #7905037a
 @patch
 def fit_minutes(self:Learner,
@@ -475,21 +517,26 @@ def fit_minutes(self:Learner,
     lr:float|slice=None, # Highest learning rate
     fit:str='fit_one_cycle', # The learner's method that trains: one that takes epochs and a learning rate
     n_batch:int=4, # Batches to time in each short run of the preview: more take longer and predict better
-    verbose:bool=True, # Print how many epochs it will be
+    verbose:bool=True, # Print how many epochs it will be, and how many it was in the end
     **kwargs, # Passed on to `fit`
 ) -> Preview: # What was expected
     """Train as many epochs as fit into `minutes`: as predicted beforehand, from a few steps that leave no trace
 
-    Raises `ValueError` where not one epoch fits. What a callback of yours takes, or a machine that becomes slower, is not foreseen.
-    In several processes all train as many epochs as the first of them says."""
+    After every epoch, what is left of the training becomes as long as what is left of the time. Raises `ValueError` where not one epoch
+    fits. In several processes all train as many epochs as the first of them says."""
     start,method = perf_counter(),_method(self, fit)
     preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
     spent,grows = agreed(self, perf_counter()-start),bool(self._grab_cbs(ProgressiveResize))
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')
-    if verbose and not rank_distrib(): print(f'{counted(n, "epoch")} will fit.')
-    method[0](n, method[1] if lr is None else lr, **kwargs)
+    say = print if verbose and not rank_distrib() else noop
+    say(f'{counted(n, "epoch")} will fit.')
+    expected = preview if grows else replace(preview, schedule=SizeSchedule((preview.schedule.final,)), growth=None, n_epoch=n, with_items=None)
+    if type(self)._do_fit is Learner._do_fit: self._do_fit = _InTime(self, expected, start+60*minutes)
+    try: method[0](n, method[1] if lr is None else lr, **kwargs)
+    finally: self.__dict__.pop('_do_fit', None)
+    if self.n_epoch!=n: say(f'It came to {counted(self.n_epoch, "epoch")}.')
     return preview
 
 # %% ../nbs/16_recipes.ipynb #fc88df1e

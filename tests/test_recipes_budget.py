@@ -81,10 +81,10 @@ class SlowNet(nn.Module):
 def test_the_epochs_that_fit_are_trained():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False), model=SlowNet())
     p = learn.fit_minutes(.2, 1e-3, verbose=False)
-    assert len(learn.recorder.values)==p.n_epoch>0 and p.seconds<=12 and {*learn.seen.train}<={*due(1000)}
+    assert len(learn.recorder.values)==learn.n_epoch>0 and p.n_epoch>0 and p.seconds<=12 and {*learn.seen.train}<={*due(1000)}
     full = learner(make_dls(*aug_transforms()), model=SlowNet())
     p = full.fit_minutes(.15, fit='fit', verbose=False)
-    assert len(full.recorder.values)==p.n_full>0 and {*full.seen.train}=={(64,64)}
+    assert len(full.recorder.values)==full.n_epoch>0 and p.n_full>0 and {*full.seen.train}=={(64,64)}
 
 def test_a_time_that_is_too_short():
     for cbs in ([], [ProgressiveResize(increase_by=8, verbose=False)]):
@@ -94,3 +94,105 @@ def test_a_time_that_is_too_short():
     for fit in ('nothing','fit_fixres'):
         with pytest.raises(ValueError, match='`fit`='): learn.fit_minutes(1, fit=fit)
     with pytest.raises(ValueError, match='`minutes`=0: expected a number above 0'): learn.fit_minutes(0)
+
+# ---- a machine that is not always as fast
+
+cost = {(32,32): .1, (64,64): .4}   # Seconds of a batch, by its pixels in between
+
+class Clock(Callback):
+    "Seconds that pass with each batch, `slower(share of the budget)` times as many as expected"
+    order = 90
+    def __init__(self, budget, slower): self.now,self.began,self.budget,self.slower,self.longest,self.logged = 0.,0.,budget,slower,0.,[]
+    def time(self): return self.now
+    def before_epoch(self): self.began = self.now
+    def before_batch(self):
+        if self.training and hasattr(self.learn, 'progressive_resize'): self.logged.append(self.progressive_resize.current_size)
+    def after_batch(self): self.now += .4*(self.x[0,0].numel()/64**2)*self.slower(self.now/self.budget)
+    def after_epoch(self): self.longest = max(self.longest, self.now-self.began)
+
+def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
+    "A fit into `budget` seconds by such a clock, expected by a preview that knows the cost of batches"
+    clock,cb = Clock(budget, slower),ProgressiveResize(**{'increase_by': 8, 'verbose': False, **kwargs})
+    learn = learner(make_dls(n=n), *L(cb), clock, *cbs)
+    growth = None if cb.given else cb.growth
+    s = cb.given or growth.schedule((64,64), 20)
+    paces = {k: [0.,v,0.,v] for k,v in cost.items()}
+    larger = (len(learn.dls.train_ds),8,cb.max_bs,True) if cb.max_bs else None
+    expected = Preview(s, 20, tuple(map(len, learn.dls.loaders)), paces, cb.resize_valid, growth=growth, larger=larger)
+    monkeypatch.setattr(Learner, 'preview_resize', lambda self, minutes, **kwargs: expected.within(minutes))
+    monkeypatch.setattr(fastresize.recipes, 'perf_counter', clock.time)
+    return learn,clock,lambda **kwargs: learn.fit_minutes(budget/60, 1e-3, fit=fit, verbose=False, **kwargs)
+
+speeds = {'as expected': lambda t: 1, 'slower': lambda t: 1.5, 'faster': lambda t: .6, 'slower at the end': lambda t: 1+(t>.7),
+          'faster at the end': lambda t: 1-.5*(t>.7), 'now and then': lambda t: 1+.8*(int(20*t)%2)}
+
+@pytest.mark.parametrize('kwargs', [{}, dict(increase_mode='epoch'), dict(start=2, finish=6), dict(resize_valid=False), dict(max_bs=32),
+                                    dict(schedule=SizeSchedule((32,48,64), (.3,.6)))], ids=str)
+@pytest.mark.parametrize('speed', speeds)
+def test_a_training_takes_its_time(monkeypatch, speed, kwargs):
+    learn,clock,fit = in_time(monkeypatch, speeds[speed], **kwargs)
+    p = fit()
+    assert abs(clock.now-30)<=1.2*clock.longest and len(learn.recorder.values)==learn.n_epoch   # to about an epoch
+    assert (learn.n_epoch<p.n_epoch if speed=='slower' else learn.n_epoch>p.n_epoch if speed=='faster' else True)
+    sizes = learn.seen.train
+    assert sizes==sorted(sizes) and sizes[0]==(32,32) and sizes[-1]==(64,64) and sizes==clock.logged
+    assert learn.pct_train==pytest.approx(1) and '_do_fit' not in vars(learn)
+    if kwargs.get('increase_mode')=='epoch': assert all(a==b for a,b in zip(sizes[::2], sizes[1::2]))
+
+def test_at_full_size_too(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'])
+    learn.remove_cb(ProgressiveResize)
+    p = fit()
+    assert abs(clock.now-30)<=clock.longest and learn.n_epoch==len(learn.recorder.values)<p.n_full and {*learn.seen.train}=={(64,64)}
+
+@pytest.mark.parametrize('fit', ['fine_tune','fit_one_cycle','fit_flat_cos'])
+def test_other_ways_to_fit(monkeypatch, fit):
+    learn,clock,run = in_time(monkeypatch, speeds['slower at the end'], fit=fit)
+    run()
+    assert abs(clock.now-30)<=2*clock.longest and learn.seen.train[-1]==(64,64) and learn.pct_train==pytest.approx(1)
+
+def test_epochs_that_are_skipped_take_no_time(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['as expected'])
+    p = fit(start_epoch=5)
+    assert learn.n_epoch==p.n_epoch or abs(clock.now-30)<=clock.longest
+
+class AtEpoch(Callback):
+    order = 200
+    def __init__(self, n, f): self.n,self.f = n,f
+    def after_epoch(self):
+        if self.epoch==self.n: self.f(self.learn)
+
+def fail(learn): raise KeyboardInterrupt
+
+def test_an_interrupt_leaves_nothing(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'], cbs=[AtEpoch(3, fail)])
+    with pytest.raises(KeyboardInterrupt): fit()
+    assert '_do_fit' not in vars(learn)
+    learn.remove_cb(AtEpoch)
+    learn.fit(4)
+    assert len(learn.recorder.values)==4
+
+def test_what_is_exported_in_the_middle_is_in_no_hurry(monkeypatch, tmp_path):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'], cbs=[AtEpoch(3, lambda learn: None)])
+    learn.path = tmp_path
+    learn.at_epoch.f = partial(Learner.export, fname='mid.pkl')
+    fit()
+    loaded = load_learner(tmp_path/'mid.pkl')
+    monkeypatch.undo()
+    loaded.remove_cbs([Clock,AtEpoch])
+    loaded.dls = make_dls(n=20)
+    loaded.fit(2)
+    assert len(loaded.recorder.values)==2
+
+def test_the_bar_has_the_new_length(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'])
+    totals = []
+    learn.add_cb(ProgressCallback())
+    learn.add_cb(AtEpoch(10, lambda learn: totals.append(learn.progress.mbar.main_bar.total)))
+    p = fit()
+    assert learn.n_epoch<=totals[0]<p.n_epoch
+
+def test_what_it_came_to_is_said(monkeypatch, capsys):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'])
+    p = learn.fit_minutes(.5, fit='fit')
+    assert capsys.readouterr().out.splitlines()[-2:]==[f'{p.n_epoch} epochs will fit.', f'It came to {learn.n_epoch} epochs.']
