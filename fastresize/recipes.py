@@ -30,8 +30,8 @@ from fastcore.foundation import L
 from .check import as_size, counted, expect, is_int, is_real, short
 from .items import nth
 from .plan import no_batches
-from .preview import Preview, _most, agreed
-from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap
+from .preview import Preview, agreed, most_epochs
+from .probe import OnlyTrains, Parts, size_of, some_items, trains, unwrap, within
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, gap
 from .steer import SizedDL
@@ -263,24 +263,7 @@ def fit_stages(self:Learner,
     finally: ledger.close()
 
 # %% ../nbs/16_recipes.ipynb #70c9da22
-_unknown = str,bytes,int,float,type,torch.Tensor,np.ndarray,Path,Learner
-
-def _held(o):
-    "What object `o` holds"
-    if isinstance(o, dict): return [*o.values()]
-    if isinstance(o, (tuple,list,L)): return [*o]
-    return [*getattr(o, '__dict__', {}).values()] + ([o.func] if isinstance(o, partial) else [])
-
-def _within(objs, depth=6):
-    "`objs` and what they hold, each once"
-    seen = {}
-    def look(o, depth):
-        if o is None or id(o) in seen or isinstance(o, _unknown): return
-        seen[id(o)] = o
-        if depth:
-            for p in _held(o)[:100]: look(p, depth-1)   # a list of all the pictures holds no transform
-    for o in objs: look(o, depth)
-    return [*seen.values()]
+_within = partial(within, depth=6, apart_from=(Path,Learner))
 
 def _is(o, owner): return o is owner or isinstance(owner, type) and isinstance(o, owner) or isinstance(o, partial) and o.func is owner
 
@@ -382,8 +365,8 @@ def _is_pair(v):
 
 def _find(objs, owner, name):
     "All places where `owner`, or what it holds, has `name`; a `ValueError` if there is none"
-    known = _within(objs)
-    places = {(id(d),k): (d,k,make) for o in _within([o for o in known if _is(o, owner)]) for d,k,make in _places(o, name)}
+    known = _within(*objs)
+    places = {(id(d),k): (d,k,make) for o in _within(*(o for o in known if _is(o, owner))) for d,k,make in _places(o, name)}
     if places: return [*places.values()]
     others = sorted({getattr(o.func, '__name__', '?') if isinstance(o, partial) else type(o).__name__ for o in known if _places(o, name)})
     has = f'; it is in {", ".join(others)}' if others else ''
@@ -506,7 +489,7 @@ class _InTime:
         def seconds(n):
             try: return slower*self.preview.lasting(n).during(epoch, n)
             except ValueError: return 0   # no schedule is so short
-        return max(epoch+1, _most(seconds, epoch+1, self.until-perf_counter()))
+        return max(epoch+1, most_epochs(seconds, epoch+1, self.until-perf_counter()))
 
     def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # a learner that is exported or copied is in no hurry
 
@@ -536,7 +519,7 @@ def fit_minutes(self:Learner,
     if type(self)._do_fit is Learner._do_fit: self._do_fit = _InTime(self, expected, start+60*minutes)
     try: method[0](n, method[1] if lr is None else lr, **kwargs)
     finally: self.__dict__.pop('_do_fit', None)
-    if self.n_epoch!=n: say(f'It came to {counted(self.n_epoch, "epoch")}.')
+    if self.epoch+1!=n: say(f'It came to {counted(self.epoch+1, "epoch")}.')
     return preview
 
 # %% ../nbs/16_recipes.ipynb #fc88df1e
