@@ -5,8 +5,8 @@ light and heavy models, small and large batches, with and without augmentation. 
 that measures beforehand. A set-up passes if it took within 10 % of the budget.
 
 On 2 CPU cores (AMD EPYC), 15 seconds each, 10 of 10 passed, all of them between 0 and 3 % below: `results/budget-2-cpu-cores-amd-epyc-2026-11-22.json`.
-By the prediction alone, without the look at the clock after every epoch, 5 of 10 did on the same day, for 15 seconds and for 60: such a machine
-is at times half as fast as at others.
+By the prediction alone, without the look at the clock after every epoch, 5 of 10 did on the same day, of 60 seconds: such a machine is at times
+half as fast as at others. `results/budget-by-prediction-2-cpu-cores-amd-epyc-2026-11-22.json`.
 """
 from pathlib import Path
 from time import perf_counter
@@ -54,7 +54,8 @@ def one(learn, minutes):
         start = perf_counter()
         p = learn.fit_minutes(minutes, 3e-3, verbose=False)
         seconds,grows = perf_counter()-start,hasattr(learn, 'progressive_resize')
-        return dict(seconds=seconds, preview=learn.began.at-start, predicted=p.seconds if grows else p.full_seconds, epochs=len(learn.recorder.values))
+        predicted = p.seconds if grows else p.full_seconds*p.n_full/p.n_epoch
+        return dict(seconds=seconds, preview=learn.began.at-start, predicted=predicted, epochs=len(learn.recorder.values))
 
 @call_parse
 def main(

@@ -342,6 +342,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastresize.preview.Preview._repr_markdown_': ( 'preview.html#preview._repr_markdown_',
                                                                                     'fastresize/preview.py'),
                                     'fastresize.preview.Preview._seconds': ('preview.html#preview._seconds', 'fastresize/preview.py'),
+                                    'fastresize.preview.Preview.at_full_size': ( 'preview.html#preview.at_full_size',
+                                                                                 'fastresize/preview.py'),
                                     'fastresize.preview.Preview.cost': ('preview.html#preview.cost', 'fastresize/preview.py'),
                                     'fastresize.preview.Preview.during': ('preview.html#preview.during', 'fastresize/preview.py'),
                                     'fastresize.preview.Preview.full_seconds': ( 'preview.html#preview.full_seconds',

@@ -445,11 +445,12 @@ def lasts(self:Plan,
     n_epoch:int, # Length of the training in epochs
     epoch:int, # The next one, from 0
 ) -> bool: # Whether it does
-    "Go on as in a training of another length, unless images would become smaller or full size would be missed"
+    "Go on as in a training of another length, unless images would become smaller, have sizes that were not tried, or miss full size"
     own,largest,now = (self.n_epoch,self.schedule),self.largest(),self.now or self.schedule.initial
     try:
         self.n_epoch,self.schedule = n_epoch,self.args.given or self.args.growth.schedule(self.schedule.final, n_epoch)
-        if self.largest()==largest and all(a>=b for a,b in zip(self.deal(epoch, self.learn.dls.train)[0][0], now)): return True
+        grows = all(a>=b for a,b in zip(self.deal(epoch, self.learn.dls.train)[0][0], now))
+        if grows and self.largest()==largest and {*self.schedule.sizes}<={*own[1].sizes}: return True
     except ValueError: pass   # these numbers make no schedule of that length
     self.n_epoch,self.schedule = own
     return False

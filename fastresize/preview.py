@@ -204,6 +204,10 @@ class Preview:
             res += share*(begins + n_batch*batch + begins_valid + self.n_batches[1]*valid)
         return res
 
+    def at_full_size(self) -> 'Preview':
+        "The same at full size throughout"
+        return replace(self, schedule=SizeSchedule((self.schedule.final,)), growth=None, with_items=None, larger=None)
+
     @cached_property
     def full_seconds(self): return sum(self._seconds(SizeSchedule((self.schedule.final,))).values())
     @cached_property
@@ -309,7 +313,8 @@ def within(self:Preview,
     "The longest training that fits into a time. Raises `ValueError` where not one epoch does"
     least = next(n for n in range(1, 1001) if _makes(self.growth, self.schedule.final, n))
     shortest,left = self.lasting(least),60*minutes-spent
-    n,n_full = most_epochs(lambda n: self.begins + self.lasting(n).seconds, least, left),most_epochs(lambda n: n*shortest.full_seconds/least, 1, left)
+    def seconds(n): return self.begins + self.lasting(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
+    n,n_full = most_epochs(seconds, least, left),most_epochs(lambda n: n*shortest.full_seconds/least, 1, left)
     needed = (spent + self.begins + shortest.seconds)/60
     expect(n, 'minutes', minutes, f'at least {needed:.2g}, which {"measuring and "*(spent>0)}{counted(least, "epoch")} would take')
     return replace(self.lasting(n), minutes=minutes, n_full=n_full)

@@ -6,7 +6,7 @@
 __all__ = ['Stage', 'GrowWithSize', 'DecoderResize']
 
 # %% ../nbs/16_recipes.ipynb #f9ed6411
-import os
+import math, os
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -459,37 +459,40 @@ class _InTime:
         learn, # The learner
         preview:Preview, # What its epochs take, and how many are expected
         until:float, # When it shall end, by `perf_counter`
-    ): self.learn,self.preview,self.until = learn,preview,until
+        thaws:bool, # Whether a frozen fit comes first, which is left as it is
+    ): self.learn,self.preview,self.until,self.thaws,self.n = learn,preview,until,thaws,0
 
     def __call__(self):
-        learn = self.learn
-        if learn.n_epoch!=self.preview.n_epoch: return Learner._do_fit(learn)   # of another fit, such as the frozen one of `fine_tune`
-        took = due = epoch = 0
-        while epoch<learn.n_epoch:
-            learn.epoch,start,trained = epoch,perf_counter(),learn.train_iter
+        learn,took,due,begun = self.learn,0.,0.,False
+        if learn.n_epoch!=self.preview.n_epoch or not trains(learn) or self.thaws and learn.opt.frozen_idx: return Learner._do_fit(learn)   # another fit
+        self.cb,self.n = next(iter(learn._grab_cbs(ProgressiveResize)), None),0
+        self.plan = self.cb and self.cb.plan
+        if not self.plan: self.preview = self.preview.at_full_size()
+        while self.n<self.preview.n_epoch:
+            learn.epoch,start,trained = self.n,perf_counter(),learn.train_iter
             learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
-            epoch += 1
+            self.n += 1
             if learn.train_iter==trained: continue   # skipped, in a fit that is resumed
-            took,due = took+perf_counter()-start,due+self.preview.during(epoch-1, epoch)
-            if epoch<learn.n_epoch: self._adjust(epoch, took/due)
+            if begun: took,due = took+perf_counter()-start,due+self.preview.during(self.n-1, self.n)
+            begun = True   # the first epoch has what is done once, such as the dry run
+            if self.n<self.preview.n_epoch: self._adjust(took/due if due else 1.)
 
-    def _adjust(self, epoch, slower):
+    def _adjust(self, slower):
         "Make what is left as long as the time that is left, where an epoch takes `slower` times what was expected"
-        n,own = agreed(self.learn, self._fits(epoch, slower)),self.learn.n_epoch
-        plan = getattr(self.learn, 'progressive_resize', None) and self.learn.progressive_resize.plan
+        n,own = agreed(self.learn, self._fits(slower)),self.preview.n_epoch
         for n in range(n, own, 1 if n<own else -1):
-            if plan and plan.schedule and not plan.lasts(n, epoch): continue
+            if self.plan and not self.plan.lasts(n, self.n): continue
             self.learn.n_epoch,self.preview = n,self.preview.lasting(n)
-            if plan: self.learn.progressive_resize.schedule = plan.schedule
+            if self.plan: self.cb.schedule = self.plan.schedule
             if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
             return
 
-    def _fits(self, epoch, slower):
+    def _fits(self, slower):
         "The largest number of epochs, at least one more, that there is time for"
         def seconds(n):
-            try: return slower*self.preview.lasting(n).during(epoch, n)
-            except ValueError: return 0   # no schedule is so short
-        return max(epoch+1, most_epochs(seconds, epoch+1, self.until-perf_counter()))
+            try: return slower*self.preview.lasting(n).during(self.n, n)
+            except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule is so short, or so long
+        return max(self.n+1, most_epochs(seconds, self.n+1, self.until-perf_counter()))
 
     def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # a learner that is exported or copied is in no hurry
 
@@ -505,21 +508,25 @@ def fit_minutes(self:Learner,
 ) -> Preview: # What was expected
     """Train as many epochs as fit into `minutes`: as predicted beforehand, from a few steps that leave no trace
 
-    After every epoch, what is left of the training becomes as long as what is left of the time. Raises `ValueError` where not one epoch
-    fits. In several processes all train as many epochs as the first of them says."""
+    After every epoch, what is left of the training becomes as long as what is left of the time, as far as images need not become
+    smaller and full size is reached; not beside a `DecoderResize`. Raises `ValueError` where not one epoch fits. In several processes all
+    train as many epochs as the first of them says."""
     start,method = perf_counter(),_method(self, fit)
-    preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
-    spent,grows = agreed(self, perf_counter()-start),bool(self._grab_cbs(ProgressiveResize))
+    with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
+        preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
+        grows = bool(self._grab_cbs(ProgressiveResize))
+    spent = agreed(self, perf_counter()-start)
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')
     say = print if verbose and not rank_distrib() else noop
     say(f'{counted(n, "epoch")} will fit.')
-    expected = preview if grows else replace(preview, schedule=SizeSchedule((preview.schedule.final,)), growth=None, n_epoch=n, with_items=None)
-    if type(self)._do_fit is Learner._do_fit: self._do_fit = _InTime(self, expected, start+60*minutes)
+    timed = _InTime(self, preview.lasting(n) if grows else replace(preview.at_full_size(), n_epoch=n), start+60*minutes, fit=='fine_tune')
+    fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # it goes by epochs
+    if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)
     finally: self.__dict__.pop('_do_fit', None)
-    if self.epoch+1!=n: say(f'It came to {counted(self.epoch+1, "epoch")}.')
+    if timed.n not in (0, n): say(f'It came to {counted(timed.n, "epoch")}.')
     return preview
 
 # %% ../nbs/16_recipes.ipynb #fc88df1e

@@ -2,6 +2,7 @@
 import pytest
 from util import *
 from fastresize.preview import Preview
+from fastresize.schedule import Growth
 import fastresize.recipes
 
 # ---- shares of the compute
@@ -121,6 +122,7 @@ def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
     expected = Preview(s, 20, tuple(map(len, learn.dls.loaders)), paces, cb.resize_valid, growth=growth, larger=larger)
     monkeypatch.setattr(Learner, 'preview_resize', lambda self, minutes, **kwargs: expected.within(minutes))
     monkeypatch.setattr(fastresize.recipes, 'perf_counter', clock.time)
+    in_time.n = expected.within(budget/60).n_epoch
     return learn,clock,lambda **kwargs: learn.fit_minutes(budget/60, 1e-3, fit=fit, verbose=False, **kwargs)
 
 speeds = {'as expected': lambda t: 1, 'slower': lambda t: 1.5, 'faster': lambda t: .6, 'slower at the end': lambda t: 1+(t>.7),
@@ -138,6 +140,40 @@ def test_a_training_takes_its_time(monkeypatch, speed, kwargs):
     assert sizes==sorted(sizes) and sizes[0]==(32,32) and sizes[-1]==(64,64) and sizes==clock.logged
     assert learn.pct_train==pytest.approx(1) and '_do_fit' not in vars(learn)
     if kwargs.get('increase_mode')=='epoch': assert all(a==b for a,b in zip(sizes[::2], sizes[1::2]))
+
+def test_what_is_done_once_is_no_pace(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, lambda t: 20 if t==0 else 1)   # the first batch, as with a dry run or compiling
+    p = fit()
+    assert abs(clock.now-30)<=1.2*clock.longest and .8*p.n_epoch<learn.n_epoch<=p.n_epoch and learn.seen.train[-1]==(64,64)
+
+def test_no_longer_than_there_is_a_schedule(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['faster'], finish=12)   # before which half of 24 epochs are not over
+    p = fit()
+    assert p.n_epoch==learn.n_epoch==23 and learn.seen.train[-1]==(64,64)
+
+class Mine(ProgressiveResize): "Known to its learner by another name"
+
+@pytest.mark.parametrize('given', [True,False])
+def test_a_callback_of_ones_own_or_of_the_fit(monkeypatch, given):
+    learn,clock,fit = in_time(monkeypatch, speeds['slower'])
+    learn.remove_cb(ProgressiveResize)
+    mine = Mine(increase_by=8, verbose=False)
+    if not given: learn.add_cb(mine)
+    p = fit(cbs=mine) if given else fit()
+    assert abs(clock.now-30)<=1.2*clock.longest and len(learn.recorder.values)==learn.n_epoch<p.n_epoch
+    assert learn.seen.train==sorted(learn.seen.train) and learn.seen.train[-1]==(64,64) and learn.seen.train.count((64,64))<len(learn.seen.train)/2
+
+def test_frozen_at_full_size(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['as expected'], frozen=False)
+    learn.splitter = lambda m: [params(m[:1]), params(m[1:])]
+    learn.freeze_to(1)
+    fit()
+    assert {*learn.seen.train}=={(64,64)} and abs(clock.now-30)<=2*clock.longest
+
+def test_only_sizes_that_were_tried(monkeypatch):
+    learn,clock,fit = in_time(monkeypatch, speeds['faster'], increase_mode='epoch', increase_by=2)
+    fit()
+    assert {*learn.seen.train}<={*Growth(increase_mode='epoch', increase_by=2).schedule((64,64), in_time.n).sizes}
 
 def test_at_full_size_too(monkeypatch):
     learn,clock,fit = in_time(monkeypatch, speeds['slower'])
