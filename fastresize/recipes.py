@@ -452,6 +452,60 @@ def fit_fixres(self:Learner,
     out = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _only(self, _head(self, head)), self.removed_cbs(out): self.fit_one_cycle(epochs, lr, **kwargs)
 
+# %% ../nbs/16_recipes.ipynb #fc88df1e
+class DecoderResize(OnlyTrains):
+    "Have the decoder of a loader, such as ffcv's, make pictures of the size that `schedule` has for the beginning of each epoch"
+    order = ProgressiveResize.order
+    def __init__(self,
+        decoder, # Of the training loader: its `output_size` is `(height, width)` in pixels
+        schedule:SizeSchedule, # For instance from `size_schedule(224, 16, increase_mode='epoch')`
+        valid=None, # Decoder of the validation loader, if that shall have the size of the training
+    ):
+        self.schedule,self.decoders,self.old,self.current_size,self.loop = schedule,(decoder,valid),[],None,None
+        for k,v in dict(decoder=decoder, valid=valid).items():
+            expect(hasattr(v, 'output_size') or k=='valid' and v is None, k, v, 'a decoder with an `output_size`, such as those of ffcv')
+        expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
+
+    def before_fit(self):
+        "Nobody else decides the size"
+        if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize): raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
+
+    def _sized(self, decoder):
+        size = self.schedule.sizes_of(self.epoch, self.n_epoch, 1)[0]
+        def make(get, i):
+            if i==0: self._set(decoder, size)
+            try: return get()
+            except BaseException:   # also that there are no more batches
+                self._put_back()
+                raise
+        self.loop = SizedDL(self.learn, make, self._put_back)
+
+    def _set(self, decoder, size):
+        if not self.old: self.old = [(decoder, decoder.output_size)]
+        decoder.output_size = self.current_size = size
+
+    def _put_back(self):
+        for d,s in self.old: d.output_size = s
+        self.old = []
+
+    def before_train(self):
+        "Have the coming loop decoded at its size"
+        if trains(self.learn): self._sized(self.decoders[0])
+
+    def before_validate(self):
+        if trains(self.learn) and self.decoders[1] is not None: self._sized(self.decoders[1])
+
+    def before_batch(self):
+        if self.loop and not self.learn.lock.locked(): self.loop.begun = True
+
+    def after_train(self):
+        "Give the loader back"
+        if not self.loop or self.learn.lock.locked(): return
+        self.loop.leave()
+        self._put_back()
+        self.loop = None
+    after_validate = after_cancel_epoch = after_train
+
 # %% ../nbs/16_recipes.ipynb #5d1c7e52
 class _InTime:
     "In place of `Learner._do_fit`: as many epochs as there is time for"
@@ -528,57 +582,3 @@ def fit_minutes(self:Learner,
     finally: self.__dict__.pop('_do_fit', None)
     if timed.n not in (0, n): say(f'It came to {counted(timed.n, "epoch")}.')
     return preview
-
-# %% ../nbs/16_recipes.ipynb #fc88df1e
-class DecoderResize(OnlyTrains):
-    "Have the decoder of a loader, such as ffcv's, make pictures of the size that `schedule` has for the beginning of each epoch"
-    order = ProgressiveResize.order
-    def __init__(self,
-        decoder, # Of the training loader: its `output_size` is `(height, width)` in pixels
-        schedule:SizeSchedule, # For instance from `size_schedule(224, 16, increase_mode='epoch')`
-        valid=None, # Decoder of the validation loader, if that shall have the size of the training
-    ):
-        self.schedule,self.decoders,self.old,self.current_size,self.loop = schedule,(decoder,valid),[],None,None
-        for k,v in dict(decoder=decoder, valid=valid).items():
-            expect(hasattr(v, 'output_size') or k=='valid' and v is None, k, v, 'a decoder with an `output_size`, such as those of ffcv')
-        expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-
-    def before_fit(self):
-        "Nobody else decides the size"
-        if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize): raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
-
-    def _sized(self, decoder):
-        size = self.schedule.sizes_of(self.epoch, self.n_epoch, 1)[0]
-        def make(get, i):
-            if i==0: self._set(decoder, size)
-            try: return get()
-            except BaseException:   # also that there are no more batches
-                self._put_back()
-                raise
-        self.loop = SizedDL(self.learn, make, self._put_back)
-
-    def _set(self, decoder, size):
-        if not self.old: self.old = [(decoder, decoder.output_size)]
-        decoder.output_size = self.current_size = size
-
-    def _put_back(self):
-        for d,s in self.old: d.output_size = s
-        self.old = []
-
-    def before_train(self):
-        "Have the coming loop decoded at its size"
-        if trains(self.learn): self._sized(self.decoders[0])
-
-    def before_validate(self):
-        if trains(self.learn) and self.decoders[1] is not None: self._sized(self.decoders[1])
-
-    def before_batch(self):
-        if self.loop and not self.learn.lock.locked(): self.loop.begun = True
-
-    def after_train(self):
-        "Give the loader back"
-        if not self.loop or self.learn.lock.locked(): return
-        self.loop.leave()
-        self._put_back()
-        self.loop = None
-    after_validate = after_cancel_epoch = after_train
