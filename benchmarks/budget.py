@@ -4,7 +4,7 @@ Ten small set-ups on drawn pictures, each trained by `learn.fit_minutes` with th
 light and heavy models, small and large batches, with and without augmentation. What is timed is the call, with the preview
 that measures beforehand. A set-up passes if it took within 10 % of the budget.
 
-On 2 CPU cores (AMD EPYC), 15 seconds each, 10 of 10 passed, all of them between 0 and 3 % below: `results/budget-2-cpu-cores-amd-epyc-2026-11-22.json`.
+On 2 CPU cores (AMD EPYC) that another training used as well, 15 seconds each, 10 of 10 passed, the farthest 4 % below: `results/budget-2-cpu-cores-amd-epyc-2026-11-22.json`.
 By the prediction alone, without the look at the clock after every epoch, 5 of 10 did on the same day, of 60 seconds: such a machine is at times
 half as fast as at others. `results/budget-by-prediction-2-cpu-cores-amd-epyc-2026-11-22.json`.
 """
