@@ -16,7 +16,7 @@ from fastai.vision.all import AdaptiveAvgPool, Callback, ConvLayer, Flatten, Ima
 from fastcore.script import call_parse
 
 from record import head, report, stem, table
-from fastresize.bench import check_numbers, device_name as own_name, in_one_line, out_folder
+from fastresize import bench
 from fastresize.demo import demo_data
 from fastresize.progressive import ProgressiveResize
 import fastresize.recipes
@@ -54,7 +54,7 @@ def one(learn, minutes):
         start = perf_counter()
         p = learn.fit_minutes(minutes, 3e-3, verbose=False)
         seconds,grows = perf_counter()-start,hasattr(learn, 'progressive_resize')
-        predicted = p.seconds if grows else p.full_seconds*p.n_full/p.n_epoch
+        predicted = (p if grows else p.at_full_size().lasting(p.n_full)).seconds
         return dict(seconds=seconds, preview=learn.began.at-start, predicted=predicted, epochs=len(learn.recorder.values))
 
 @call_parse
@@ -64,11 +64,11 @@ def main(
     device_name:str=None, # What to call the machine (default: its own name)
 ):
     "Train ten small set-ups for so many minutes each, and count those that took about that"
-    with in_one_line('budget'):
-        check_numbers(dict(minutes=minutes))
-        out_folder(out)
+    with bench.in_one_line('budget'):
+        bench.check_numbers(dict(minutes=minutes))
+        bench.out_folder(out)
     torch.set_num_threads(1)
-    path,device,rows = demo_data(n_train=32, n_valid=8),device_name or own_name(),[]
+    path,device,rows = demo_data(n_train=32, n_valid=8),device_name or bench.device_name(),[]
     get_learner(path, *setups['small']).preview_resize(1, n_batch=1, show_plot=False)   # what is slow the first time
     for name,setup in setups.items():
         r = one(get_learner(path, *setup), minutes)

@@ -125,7 +125,10 @@ def _shared(learn):
     "How many processes share a training of `learn`"
     return dist.get_world_size() if hasattr(learn, 'distributed_trainer') and dist.is_initialized() else 1
 
-def agreed(learn, o):
+def agreed(
+    learn, # A `Learner`
+    o, # What this process would say; it has to be pickled where there are several
+):
     "`o` of the first of the processes that share a training of `learn`, so that all go by the same"
     if _shared(learn)==1: return o
     said = [o]
@@ -206,10 +209,10 @@ class Preview:
 
     def at_full_size(self) -> 'Preview':
         "The same at full size throughout"
-        return replace(self, schedule=SizeSchedule((self.schedule.final,)), growth=None, with_items=None, larger=None)
+        return replace(self, schedule=SizeSchedule((self.schedule.final,)), growth=None, with_items=None)
 
     @cached_property
-    def full_seconds(self): return sum(self._seconds(SizeSchedule((self.schedule.final,))).values())
+    def full_seconds(self): return self.at_full_size().seconds
     @cached_property
     def _by_size(self): return self._seconds(self.schedule)
     @property
@@ -287,8 +290,12 @@ def plot(self:Preview,
     return axs
 
 # %% ../nbs/13_preview.ipynb #b90d52e4
-def most_epochs(seconds, least, most):
-    "The largest number of epochs from `least` on of which `seconds(n)` is at most `most`, or 0"
+def most_epochs(
+    seconds, # What `n` epochs take; more for more
+    least:int, # The fewest that there may be
+    most:float, # Seconds that there are
+) -> int: # Or 0
+    "The largest number of epochs from `least` on of which `seconds(n)` is at most `most`"
     if seconds(least)>most: return 0
     n = least
     while seconds(2*n)<=most: n *= 2
@@ -378,11 +385,11 @@ def preview_resize(self:Learner,
     found = dict(zip(points, found))
     paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
-    k = _shared(self)
-    n_batches = tuple(-(-len(dl)//k) for dl in (*self.dls.loaders[:2], ())[:2])
+    def each(n): return -(-n//_shared(self))   # of the processes
+    n_batches = tuple(each(len(dl)) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
-    n,*rest = plan.larger(self.dls.train) if cb.max_bs else [0]
-    larger = (-(-n//k), *rest) if n else None
+    larger = plan.larger(self.dls.train) if cb.max_bs else None
+    if larger: larger = (each(larger[0]), *larger[1:])
     other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid, larger=larger)
     res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.given else cb.growth, begins, larger=larger)
     if minutes is not None: res = res.within(minutes)

@@ -9,7 +9,6 @@ __all__ = ['Stage', 'GrowWithSize', 'DecoderResize']
 import math, os
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
@@ -575,7 +574,7 @@ def fit_minutes(self:Learner,
     expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')
     say = print if verbose and not rank_distrib() else noop
     say(f'{counted(n, "epoch")} will fit.')
-    timed = _InTime(self, preview.lasting(n) if grows else replace(preview.at_full_size(), n_epoch=n), start+60*minutes, fit=='fine_tune')
+    timed = _InTime(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')
     fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # it goes by epochs
     if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)

@@ -93,6 +93,9 @@ def test_compare_prints_and_writes_the_same(run, results):
     ('memory', dict(rounds=0), '--rounds 0: expected a number above 0'),
     ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
+    ('run', dict(experiment='flowers'), 'flowers: expected one of imagenette'),
+    ('run', dict(experiment='imagenette', arms='full;half'), '--arms full;half: expected names out of full; batch'),
+    ('run', dict(experiment='imagenette'), '--data: expected the folder'),
     ('gpu', dict(bs=0), '--bs 0: expected a number above 0'),
     ('gpu', dict(n=8), '--n 8: expected at least a batch of --bs 64'),
     ('gpu', dict(configs='fp8'), '--configs fp8: expected plain, or any of bf16'),
@@ -263,3 +266,39 @@ def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
     words = 'flowers: .*(expected a folder that is not there yet|could not be downloaded)'
     for args in (dict(out=str(tmp_path/'out')), dict(out=str(tmp_path/'new'), url=(tmp_path/'nothing.tgz').as_uri())):
         with pytest.raises(SystemExit, match=words): flowers.main(**args)
+
+@pytest.mark.parametrize('name', ['imagenette'])
+def test_every_experiment_runs_and_goes_on_where_it_stopped(tmp_path, name):
+    demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
+    def run(*args):
+        r = script('run', name, '--data', tmp_path/'pics', '--smoke', '--out', tmp_path/'out', *args, cwd=tmp_path)
+        assert r.returncode==0, r.stderr
+        return r.stdout, [json.loads(o) for o in (tmp_path/'out'/f'{name}.jsonl').read_text().splitlines()]
+    run('--seconds', '--seeds', '1', '--arms', 'full;batch')
+    said,rows = run('--seeds', '1', '--arms', 'full;batch;epoch')
+    assert len(rows)==5 and {(r['arm'],r['kind']) for r in rows} == {('full','seconds'),('batch','seconds'),('batch','accuracy'),('epoch','accuracy'),('full','accuracy')}
+    for r in rows:
+        sizes = {int(k): v for k,v in r['sizes'].items()}
+        assert sizes.keys()=={32} if r['arm']=='full' else min(sizes)==16 and max(sizes)==32
+        assert 0<=r['accuracy']<=1 and r['seconds']>0 and str(tmp_path) not in json.dumps(r)
+    file = tmp_path/'out'/f'{name}.jsonl'
+    file.write_text('\n'.join(file.read_text().splitlines()[:-1])+'\n{"arm": "fu')   # killed while it wrote
+    said,again = run('--seeds', '1', '--arms', 'full;batch;epoch')
+    assert [r['arm'] for r in again]==[r['arm'] for r in rows] and again[-1]['accuracy']==rows[-1]['accuracy'] and again[:-1]==rows[:-1]
+    assert 'points to full size' in said
+
+def test_what_a_results_file_says(module):
+    run = module('run')
+    def row(arm, seed, kind='accuracy', **kwargs): return dict(arm=arm, seed=seed, kind=kind, arguments=dict(epochs=5), idle=True, **kwargs)
+    rows = [row(arm, i, accuracy=.8+d+.001*i, seconds=1.) for arm,d in (('full',0),('batch',.01)) for i in range(5)]
+    rows[-1]['accuracy'] += .01
+    seconds = [row(arm, i, 'seconds', seconds=s) for i,arm,s in ((0,'full',100.),(0,'batch',60.),(1,'full',120.),(1,'batch',60.))]
+    busy = [{**o, 'idle':False, 'seed':9, 'seconds':1.} for o in seconds]
+    d = run.paired(rows, 'batch', 'full', 'accuracy')
+    assert d==pytest.approx([1,1,1,1,2]) and run.interval(d)==pytest.approx(2.7764*.4472/5**.5, rel=1e-3)
+    assert run.no_worse(d)<.001 and run.no_worse([-1.5,-1.2,-.9])>.05
+    assert run.time_ratios(rows+seconds+busy, 'batch', 'full')==pytest.approx([.6,.5])
+    e = run.experiments['imagenette']
+    assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5))==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5)) is None
+    words = run.summary('imagenette', rows+seconds)
+    assert '+1.2 ± 0.6' in words and '0.55 (0.50 to 0.60)' in words

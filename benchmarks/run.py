@@ -1,0 +1,248 @@
+"""Trainings that prove a claim or take it back: `python benchmarks/run.py imagenette --data path/to/imagenette`
+
+An experiment is a table of trainings (*arms*) that differ in one thing. Each arm is trained with every seed, seed by seed, in a process
+of its own with one thread, and measured at full size after the training. A training ends as one line in `results/<experiment>.jsonl`;
+what is in that file with the same arguments is not trained again, so a run that was stopped, killed even, goes on where it was.
+
+    python benchmarks/run.py imagenette --data ~/imagenette --jobs 2     # accuracy: repeats to the digit beside other work
+    python benchmarks/run.py imagenette --data ~/imagenette --seconds    # seconds: all threads, fewer pictures, an idle machine
+    python benchmarks/run.py imagenette --report                         # the table, from the file alone
+
+What is timed is the training alone, without validation. Differences are paired: each seed against the same seed at full size. *No
+worse* is a one-sided paired t-test against a loss of one point.
+"""
+import json, math, os, time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, median, stdev
+
+if __name__!='__mp_main__': os.environ.update(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')  # glibc keeps the memory of a step
+
+import torch
+from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, CrossEntropyLossFlat, DataBlock, GrandparentSplitter, ImageBlock, Learner,
+                               Normalize, Resize, accuracy, aug_transforms, get_image_files, imagenet_stats, parent_label, ranger, set_seed)
+from fastai.vision.models import xresnet
+from fastcore.script import call_parse
+from scipy import stats
+
+from record import interleaved, table, versions
+from fastresize.bench import BenchError, check_numbers, device_name, find_data, in_one_line, out_folder
+from fastresize.progressive import ProgressiveResize
+
+# ---- what is trained
+
+def pictures(path, n_train=None, n_valid=None):
+    "Files of a folder with `train` and `val` in it, sorted; the first so many of each, evenly over the classes"
+    def some(folder, n):
+        classes = sorted(o for o in folder.iterdir() if o.is_dir())
+        def share(i): return None if n is None else n*(i+1)//len(classes) - n*i//len(classes)
+        return [f for i,c in enumerate(classes) for f in sorted(get_image_files(c))[:share(i)]]
+    return some(path/'train', n_train) + some(path/'val', n_valid)
+
+def classify(a):
+    "A network from scratch, with the loss and the optimizer of fastxtend's published benchmark"
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=lambda p: pictures(p, a['n_train'], a.get('n_valid')), get_y=parent_label,
+                      splitter=GrandparentSplitter(valid_name='val'), item_tfms=Resize(a['size']),
+                      batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
+    dls = block.dataloaders(Path(a['data']), bs=a['bs'], num_workers=a['workers'])
+    return Learner(dls, getattr(xresnet, a['arch'])(n_out=dls.c), opt_func=ranger, loss_func=CrossEntropyLossFlat(label_smoothing=.1), metrics=accuracy)
+
+def flat_cos(learn, a, cbs): learn.fit_flat_cos(a['epochs'], a['lr'], cbs=cbs)
+
+def grow(**kwargs): return lambda a: [ProgressiveResize(**kwargs, verbose=False)]
+
+@dataclass
+class Arm:
+    "A way to train"
+    description:str
+    callbacks:Callable = lambda a: []
+    changes:dict = field(default_factory=dict) # Arguments that it has for itself
+    equal_time:str = None # The arm whose seconds decide its number of epochs; full size is what it shall take as long as
+
+@dataclass
+class Experiment:
+    "Arms that are trained and compared"
+    description:str
+    arms:dict
+    arguments:dict # Of every training
+    seeds:int
+    learner:Callable = classify # From the arguments
+    fit:Callable = flat_cos # Of learner, arguments and callbacks
+    reference:str = 'full'
+    metric:str = 'accuracy'
+    timing:dict = field(default_factory=dict) # Other arguments where seconds are measured
+    smoke:dict = field(default_factory=dict) # Other arguments for a run that only shows that it runs
+
+tiny = dict(size=32, bs=8, epochs=2, n_train=40, n_valid=20)
+
+experiments = dict(
+    imagenette=Experiment(
+        'Imagenette at 128 px, xresnet18 from scratch, 5 epochs',
+        {'full': Arm('full size from the first batch to the last'),
+         'batch': Arm('`ProgressiveResize()`', grow()),
+         'epoch': Arm("`ProgressiveResize(increase_mode='epoch')`", grow(increase_mode='epoch')),
+         'batch, equal time': Arm('`ProgressiveResize()`, with as many epochs as take the time of full size', grow(), equal_time='batch')},
+        dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0), seeds=8,
+        timing=dict(n_train=1280), smoke=tiny))
+
+# ---- one training
+
+class NoValidation(Callback):
+    def before_validate(self): raise CancelValidException
+
+class TrainedSizes(Callback):
+    "How many batches were trained at each size"
+    order = 90
+    def __init__(self): self.counts = {}
+    def before_batch(self):
+        if self.training:
+            size = self.x.shape[-1]
+            self.counts[size] = self.counts.get(size, 0)+1
+
+def other_work():
+    "Seconds of processor time that this machine has spent, on this process and its kind, and on everything else; None where that is not known"
+    try: user,nice,system,_,_,irq,soft,steal = map(int, Path('/proc/stat').read_text().split()[1:9])
+    except OSError: return None
+    return (user+nice+system+irq+soft+steal)/os.sysconf('SC_CLK_TCK'),sum(os.times()[:4])
+
+def is_idle(before, after, seconds):
+    "True if other work took less than 3 % of a core"
+    if None in (before,after): return None
+    busy,ours = (b-a for a,b in zip(before, after))
+    return busy-ours<.03*seconds
+
+def sync():
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+
+def train(experiment, arm, seed, a, threads):
+    "Train once; what was measured"
+    e = experiments[experiment]
+    torch.set_num_threads(threads)
+    set_seed(seed, reproducible=torch.cuda.is_available())
+    learn,sizes = e.learner(a),TrainedSizes()
+    learn.add_cb(NoValidation())
+    with learn.no_bar(), learn.no_logging():
+        sync()
+        before,start = other_work(),time.perf_counter()
+        e.fit(learn, a, [sizes, *e.arms[arm].callbacks(a)])
+        sync()
+        seconds,after = time.perf_counter()-start,other_work()
+        learn.remove_cb(NoValidation)
+        values = learn.validate()
+    names = ['valid_loss',*(m.name for m in learn.metrics)]
+    return dict(seconds=seconds, idle=is_idle(before, after, seconds), sizes=sizes.counts, **dict(zip(names, map(float, values))))
+
+def train_and_record(file, row, **kwargs):
+    "Append a line to `file` once the training is over"
+    res = train(row['experiment'], row['arm'], row['seed'], {**row['arguments'], **kwargs}, row['threads'])
+    row = {**row, **res, 'date': f'{datetime.now():%Y-%m-%d %H:%M}', 'environment': {k: v for k,v in os.environ.items() if k.startswith('MALLOC_')}}
+    with open(file, 'a') as f:
+        f.write(json.dumps(row)+'\n')
+        f.flush()
+        os.fsync(f.fileno())
+    return row
+
+# ---- all of them
+
+def read(file):
+    "The rows of a results file; a last line that was not finished is left out"
+    if not file.exists(): return []
+    text = file.read_text()
+    if text and not text.endswith('\n'): file.write_text(text[:text.rfind('\n')+1])
+    return [json.loads(o) for o in file.read_text().splitlines()]
+
+identity = 'arm','seed','kind','device','threads','arguments'
+
+def equal_epochs(arm, e, rows, a):
+    "As many epochs as take the time of the reference: those in the file, or by the ratio of its seconds on an idle machine"
+    before = [r['arguments']['epochs'] for r in rows if r['arm']==arm and r['kind']=='accuracy']
+    if before: return before[0]
+    ratios = [1/r for r in time_ratios(rows, e.arms[arm].equal_time, e.reference)]
+    return round(a['epochs']*median(ratios)) if ratios else None
+
+def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
+    "The trainings that are not in the file yet, seed by seed, each seed in an order of its own"
+    e = experiments[name]
+    done = [tuple(r[k] for k in identity) for r in rows]
+    for seed,order in interleaved(arms or e.arms, seeds, first):
+        for arm in order:
+            args = {**a, **e.arms[arm].changes}
+            if e.arms[arm].equal_time:
+                if kind=='seconds': continue
+                args['epochs'] = equal_epochs(arm, e, rows, args)
+                if not args['epochs']: continue   # nothing is known of the seconds yet
+            row = dict(experiment=name, arm=arm, seed=seed, kind=kind, device=device, threads=threads, arguments=args)
+            if tuple(row[k] for k in identity) not in done: yield row
+
+def time_ratios(rows, arm, reference):
+    "Seconds of an arm over those of the reference, round by round of an idle machine"
+    took = {(r['arm'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
+    return [s/took[reference,seed] for (o,seed),s in took.items() if o==arm and (reference,seed) in took]
+
+def paired(rows, arm, reference, metric):
+    "Differences of an arm to the reference in points, seed by seed"
+    of = {(r['arm'],r['seed']): 100*r[metric] for r in rows if r['kind']=='accuracy' and metric in r}
+    return [v-of[reference,seed] for (o,seed),v in of.items() if o==arm and (reference,seed) in of]
+
+def interval(d):
+    "Half of the 95 % interval of the mean, or None for less than two"
+    return stats.t.ppf(.975, len(d)-1)*stdev(d)/math.sqrt(len(d)) if len(d)>1 else None
+
+def no_worse(d, points=1):
+    "p of a one-sided test that the mean is above a loss of so many points"
+    return float(stats.ttest_1samp(d, -points, alternative='greater').pvalue) if len(d)>1 and stdev(d) else None
+
+def summary(name, rows):
+    "The table of an experiment"
+    e,res = experiments[name],[]
+    metric = e.metric
+    for arm in e.arms:
+        values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
+        if not values: continue
+        d,ratios = paired(rows, arm, e.reference, metric) if arm!=e.reference else [],time_ratios(rows, arm, e.reference)
+        pm,p = interval(d),no_worse(d)
+        res.append({'training': arm, 'seeds': str(len(values)), f'{metric} (%)': f'{mean(values):.1f}',
+                    'points to full size': f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else '',
+                    'p (no worse by 1 point)': f'{p:.2g}' if p is not None else '',
+                    'of the time': f'{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else ''})
+    return f'{e.description}\n{table(res)}' if res else f'{e.description}: no training in the file yet'
+
+@call_parse
+def main(
+    experiment:str, # One of the table in this file
+    data:str=None, # Folder with the pictures, in `train` and `val`
+    seeds:int=None, # How many seeds; by default as many as the experiment wants
+    first:int=0, # First seed
+    arms:str=None, # Names of the arms to train, with semicolons between them; by default all
+    seconds:bool=False, # Measure seconds: all threads, one training at a time, fewer pictures
+    jobs:int=1, # Trainings at a time, where accuracy is measured
+    workers:int=0, # Loader processes of a training
+    smoke:bool=False, # Train tiny models that only show that everything runs
+    report:bool=False, # Print the table of what is in the file, and train nothing
+    out:str='benchmarks/results', # Folder of the results file
+):
+    "Train the arms of an experiment with several seeds, and print the table"
+    with in_one_line('run'):
+        if experiment not in experiments: raise BenchError(f'{experiment}: expected one of {", ".join(experiments)}')
+        e,file = experiments[experiment],out_folder(out)/f'{experiment}.jsonl'
+        names = arms.split(';') if arms else [*e.arms]
+        for o in names:
+            if o not in e.arms: raise BenchError(f'--arms {arms}: expected names out of {"; ".join(e.arms)}')
+        check_numbers(dict(jobs=jobs, seeds=seeds or e.seeds), dict(first=first, workers=workers))
+        if not report:
+            if data is None: raise BenchError('--data: expected the folder with the pictures')
+            path = find_data(data)
+    if not report:
+        a = {**e.arguments, **(e.timing if seconds else {}), **(e.smoke if smoke else {}), 'workers': workers, 'data': path.name}
+        threads,kind = (torch.get_num_threads(),'seconds') if seconds else (1,'accuracy')
+        rows = todo(experiment, read(file), a, seeds or e.seeds, first, kind, device_name(), threads, names)
+        with ProcessPoolExecutor(1 if seconds else jobs, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
+            futures = [pool.submit(train_and_record, file.resolve(), {**o, 'versions': versions()}, data=str(path.resolve())) for o in rows]
+            for f in as_completed(futures):
+                r = f.result()
+                print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{"" if r["idle"] else " beside other work"}, {r[e.metric]:.1%}', flush=True)
+    print(summary(experiment, read(file)))
