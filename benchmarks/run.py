@@ -1,8 +1,9 @@
 """Trainings that prove a claim or take it back: `python benchmarks/run.py imagenette --data path/to/imagenette`
 
-An experiment is a table of trainings (*arms*) that differ in one thing. Each arm is trained with every seed, seed by seed, in a process
-of its own with one thread, and measured at full size after the training. A training ends as one line in `results/<experiment>.jsonl`;
-what is in that file with the same arguments is not trained again, so a run that was stopped, killed even, goes on where it was.
+An experiment (`experiments.py` has them all) is a table of trainings, its *arms*, that differ in one thing. Each arm is trained with
+every seed, seed by seed, in a process of its own with one thread, and measured at full size after the training. A training ends as one
+line in `results/<experiment>.jsonl`; what is in that file with the same arguments is not trained again, so a run that was stopped,
+killed even, goes on where it was.
 
     python benchmarks/run.py imagenette --data ~/imagenette --jobs 2     # accuracy: repeats to the digit beside other work
     python benchmarks/run.py imagenette --data ~/imagenette --seconds    # seconds: all threads, fewer pictures, an idle machine
@@ -12,10 +13,9 @@ What is timed is the training alone, without validation. Differences are paired:
 worse* is a one-sided paired t-test against a loss of one point.
 """
 import json, math, os, time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -23,71 +23,13 @@ from statistics import mean, median, stdev
 if __name__!='__mp_main__': os.environ.update(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')  # glibc keeps the memory of a step
 
 import torch
-from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, CrossEntropyLossFlat, DataBlock, GrandparentSplitter, ImageBlock, Learner,
-                               Normalize, Resize, accuracy, aug_transforms, get_image_files, imagenet_stats, parent_label, ranger, set_seed)
-from fastai.vision.models import xresnet
+from fastai.vision.all import Callback, CancelValidException, set_seed
 from fastcore.script import call_parse
 from scipy import stats
 
 from record import interleaved, table, versions
-from fastresize.bench import BenchError, check_numbers, device_name, find_data, in_one_line, out_folder
-from fastresize.progressive import ProgressiveResize
-
-# ---- what is trained
-
-def pictures(path, n_train=None, n_valid=None):
-    "Files of a folder with `train` and `val` in it, sorted; the first so many of each, evenly over the classes"
-    def some(folder, n):
-        classes = sorted(o for o in folder.iterdir() if o.is_dir())
-        def share(i): return None if n is None else n*(i+1)//len(classes) - n*i//len(classes)
-        return [f for i,c in enumerate(classes) for f in sorted(get_image_files(c))[:share(i)]]
-    return some(path/'train', n_train) + some(path/'val', n_valid)
-
-def classify(a):
-    "A network from scratch, with the loss and the optimizer of fastxtend's published benchmark"
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=lambda p: pictures(p, a['n_train'], a.get('n_valid')), get_y=parent_label,
-                      splitter=GrandparentSplitter(valid_name='val'), item_tfms=Resize(a['size']),
-                      batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
-    dls = block.dataloaders(Path(a['data']), bs=a['bs'], num_workers=a['workers'])
-    return Learner(dls, getattr(xresnet, a['arch'])(n_out=dls.c), opt_func=ranger, loss_func=CrossEntropyLossFlat(label_smoothing=.1), metrics=accuracy)
-
-def flat_cos(learn, a, cbs): learn.fit_flat_cos(a['epochs'], a['lr'], cbs=cbs)
-
-def grow(**kwargs): return lambda a: [ProgressiveResize(**kwargs, verbose=False)]
-
-@dataclass
-class Arm:
-    "A way to train"
-    description:str
-    callbacks:Callable = lambda a: []
-    changes:dict = field(default_factory=dict) # Arguments that it has for itself
-    equal_time:str = None # The arm whose seconds decide its number of epochs; full size is what it shall take as long as
-
-@dataclass
-class Experiment:
-    "Arms that are trained and compared"
-    description:str
-    arms:dict
-    arguments:dict # Of every training
-    seeds:int
-    learner:Callable = classify # From the arguments
-    fit:Callable = flat_cos # Of learner, arguments and callbacks
-    reference:str = 'full'
-    metric:str = 'accuracy'
-    timing:dict = field(default_factory=dict) # Other arguments where seconds are measured
-    smoke:dict = field(default_factory=dict) # Other arguments for a run that only shows that it runs
-
-tiny = dict(size=32, bs=8, epochs=2, n_train=40, n_valid=20)
-
-experiments = dict(
-    imagenette=Experiment(
-        'Imagenette at 128 px, xresnet18 from scratch, 5 epochs',
-        {'full': Arm('full size from the first batch to the last'),
-         'batch': Arm('`ProgressiveResize()`', grow()),
-         'epoch': Arm("`ProgressiveResize(increase_mode='epoch')`", grow(increase_mode='epoch')),
-         'batch, equal time': Arm('`ProgressiveResize()`, with as many epochs as take the time of full size', grow(), equal_time='batch')},
-        dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0), seeds=8,
-        timing=dict(n_train=1280), smoke=tiny))
+from experiments import experiments
+from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
 
 # ---- one training
 
@@ -145,6 +87,14 @@ def train_and_record(file, row, **kwargs):
         f.flush()
         os.fsync(f.fileno())
     return row
+
+def train_all(file, rows, jobs, **kwargs):
+    "`train_and_record` for each of `rows`, so many at a time, each in a process of its own; or all in this one"
+    if not jobs:
+        for o in rows: yield train_and_record(file, o, **kwargs)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
+        for f in as_completed([pool.submit(train_and_record, file, o, **kwargs) for o in rows]): yield f.result()
 
 # ---- all of them
 
@@ -213,13 +163,13 @@ def summary(name, rows):
 
 @call_parse
 def main(
-    experiment:str, # One of the table in this file
+    experiment:str, # One of the table in `experiments.py`
     data:str=None, # Folder with the pictures, in `train` and `val`
     seeds:int=None, # How many seeds; by default as many as the experiment wants
-    first:int=0, # First seed
+    first:int=None, # First seed; by default the experiment's
     arms:str=None, # Names of the arms to train, with semicolons between them; by default all
     seconds:bool=False, # Measure seconds: all threads, one training at a time, fewer pictures
-    jobs:int=1, # Trainings at a time, where accuracy is measured
+    jobs:int=1, # Trainings at a time, where accuracy is measured; 0: one after the other in this process
     workers:int=0, # Loader processes of a training
     smoke:bool=False, # Train tiny models that only show that everything runs
     report:bool=False, # Print the table of what is in the file, and train nothing
@@ -232,17 +182,18 @@ def main(
         names = arms.split(';') if arms else [*e.arms]
         for o in names:
             if o not in e.arms: raise BenchError(f'--arms {arms}: expected names out of {"; ".join(e.arms)}')
-        check_numbers(dict(jobs=jobs, seeds=seeds or e.seeds), dict(first=first, workers=workers))
+        check_numbers(dict(seeds=e.seeds if seeds is None else seeds), dict(jobs=jobs, first=first, workers=workers))
         if not report:
             if data is None: raise BenchError('--data: expected the folder with the pictures')
-            path = find_data(data)
+            path = e.find(data)
+            missing = [o for o in e.needs if not smoke and find_spec(o.replace('-', '_')) is None]
+            if missing: raise BenchError(f'{experiment} needs {" and ".join(missing)}: pip install --no-deps {" ".join(missing)}')
     if not report:
         a = {**e.arguments, **(e.timing if seconds else {}), **(e.smoke if smoke else {}), 'workers': workers, 'data': path.name}
         threads,kind = (torch.get_num_threads(),'seconds') if seconds else (1,'accuracy')
-        rows = todo(experiment, read(file), a, seeds or e.seeds, first, kind, device_name(), threads, names)
-        with ProcessPoolExecutor(1 if seconds else jobs, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
-            futures = [pool.submit(train_and_record, file.resolve(), {**o, 'versions': versions()}, data=str(path.resolve())) for o in rows]
-            for f in as_completed(futures):
-                r = f.result()
-                print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{"" if r["idle"] else " beside other work"}, {r[e.metric]:.1%}', flush=True)
+        rows = todo(experiment, read(file), a, seeds or e.seeds, e.first if first is None else first, kind, device_name(), threads, names)
+        rows = [{**o, 'versions': versions()} for o in rows]
+        for r in train_all(file.resolve(), rows, min(jobs, 1) if seconds else jobs, data=str(path.resolve())):
+            beside = '' if r['idle'] else ' beside other work'
+            print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{beside}, {r[e.metric]:.1%}', flush=True)
     print(summary(experiment, read(file)))
