@@ -13,7 +13,7 @@ interval. The loader is fastai's, and its `AffineCoordTfm` is steered; but it ha
   itself; and the callback's share of the events of a batch, which is the time between a mark before it and a mark behind it,
   less that to a third mark behind nothing. Not in it: that fastai sorts one more callback into the line at every event.
 - A growth: what the batch that changes the size takes more than the second one after it, which has the same size. The
-  plan deals other sizes than the schedule's: every three batches those of another stage, so that there are many growths to
+  training has other sizes than the schedule's: every three batches those of another stage, so that there are many growths to
   measure, and each is as new to the callback as a growth is. Not in it: a look at the size of the batch inside its step.
 - A fit: planning, trying every size on the model, and the full-size dry run, which happen once and are timed as they are.
 
@@ -41,7 +41,7 @@ from record import commit, head, interleaved, report, stem, table
 import fastresize
 from fastresize.all import *
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
-from fastresize.steer import SizedDL
+from fastresize.learner import SizedDL
 
 # ---- the sweep
 
@@ -94,7 +94,7 @@ class Hop(Callback):
         n,self.asking = len(ours.schedule.sizes),[]
         self.stages = [(self.first+i//n_stay)%n for i in range(n_batch)]
         self.sizes = [ours.schedule.sizes[s] for s in self.stages]
-        ours.plan.deal = lambda epoch, dl: (self.sizes,None)
+        ours.training_run.epoch_sizes = lambda epoch, n_batch: (self.sizes,None)
     def before_train(self): self.loop = SizedDL(self.learn, self.ask)
     def after_train(self): self.loop.leave()
     def ask(self, get, i):
@@ -106,7 +106,7 @@ class Hop(Callback):
     def as_if_new(self):
         "Have the next size be one that the callback has not seen in this training"
         ours = self.progressive_resize
-        for known in (ours.plan.seen, ours.rehearsal.known): known.clear()
+        for known in (ours.training_run.train.verified_sizes, ours.first_steps.known_sizes): known.clear()
 
 def get_learner(size, growths, layers, bs, device):
     "A learner whose training has this many growths, and the three marks around its callback"
@@ -128,7 +128,7 @@ def event_times(marks):
 
 @contextmanager
 def timed(name, into):
-    "Write the seconds of the function that the rehearsal knows by `name` to `into[name]`"
+    "Write the seconds of the function that the first steps know by `name` to `into[name]`"
     from fastresize import rehearsal
     f = getattr(rehearsal, name)
     def g(*args, **kwargs):

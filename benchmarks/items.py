@@ -12,7 +12,6 @@ Photographs of 500×375 pixels are drawn, with noise and detail at every scale a
 90; `--data` takes any folder of real ones. Every round measures everything once, in an order of its own; medians, and ratios within
 a round.
 """
-from contextlib import nullcontext
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -23,8 +22,9 @@ from fastcore.script import call_parse
 
 from record import head, interleaved, report, stem, table
 from fastresize.all import *
+from fastresize.backends import SizeRatio, items_at
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
-from fastresize.items import Kept, Share, making
+from fastresize.items import DecodeCache
 
 full = 224
 pipelines = dict(Resize=lambda: Resize(full), RandomResizedCrop=lambda: RandomResizedCrop(full, min_scale=.35))
@@ -49,13 +49,13 @@ def draw(folder, n):
 
 # ---- items
 
-def seconds_of_items(files, tfm, share):
+def seconds_of_items(files, tfm, size_ratio):
     "CPU seconds of an item, always with the same random numbers"
     pipe = Pipeline([PILImage.create, tfm(), ToTensor()], split_idx=0)
     random.seed(0)
     start = process_time()
     for batch in chunked(files, 32):
-        with nullcontext() if share is None else making(share):
+        with items_at(size_ratio):
             for f in batch: pipe(f)
     return (process_time()-start)/len(files)
 
@@ -63,11 +63,11 @@ def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
     sizes = [112,128,160,192,224]
     what = [(p,s) for p in pipelines for s in (None,*sizes,'kept')]
-    took,kept = {k: [] for k in what},Kept(10e9).begun()
+    took,cache = {k: [] for k in what},DecodeCache(10e9).opened()
     for r,order in interleaved(what, rounds+1):
         for p,s in order:
-            share = Share((sizes[0],)*2, (full,full), kept) if s=='kept' else s and Share((s,s), (full,full))
-            t = seconds_of_items(files, pipelines[p], share)
+            size_ratio = SizeRatio((sizes[0],)*2, (full,full), cache) if s=='kept' else s and SizeRatio((s,s), (full,full))
+            t = seconds_of_items(files, pipelines[p], size_ratio)
             if r: took[p,s].append(t)   # the round before the first one fills what is kept
     seen = [h for h,_ in size_schedule(full, 20).sizes_of(0, 1, 1000)]
     rows = []
@@ -77,7 +77,7 @@ def items(files, rounds):
         rows.append(dict(items=p, plain_ms=1e3*median(plain), full_ms=1e3*median(took[p,224]), half_ms=1e3*median(took[p,112]),
                          full=median(plain/took[p,224]), half=median(plain/took[p,112]), schedule=median(plain/of_size), kept_ms=1e3*median(took[p,'kept']),
                          kept=median(plain/took[p,'kept'])))
-    kept.close()
+    cache.close()
     return rows
 
 # ---- whole trainings

@@ -20,8 +20,9 @@ from fastai.vision.all import *
 from fastcore.script import call_parse
 
 from record import head, report, stem, table
+from fastresize.backends import SizeRatio, items_at
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
-from fastresize.items import Share, View, _File, making
+from fastresize.items import View, _File
 from fastresize.resize import interpolate, lowpass
 
 def square(view):
@@ -44,7 +45,7 @@ def reduced(x, s):
 def item(f, s, full):
     "What `Resize(full)` gives, made at `s`"
     pipe = Pipeline([PILImage.create, Resize(full), ToTensor()], split_idx=1)
-    with making(Share((s,s), (full,full))): return pipe(f)[None].float().as_subclass(Tensor)
+    with items_at(SizeRatio((s,s), (full,full))): return pipe(f)[None].float().as_subclass(Tensor)
 
 def item_by(f, s, resample):
     "The same with another filter than the package's own"

@@ -37,7 +37,7 @@ def readable(nb):
 def copy():
     "The pages, as they lie here"
     shutil.rmtree(src, ignore_errors=True)
-    for p in ('README.md','CONTRIBUTING.md','CHANGELOG.md','benchmarks/README.md',*(f'nbs/{o}' for o in (*chapters, *tutorials, 'why.md', 'fastxtend.md', 'machines.md'))):
+    for p in ('README.md','CONTRIBUTING.md','CHANGELOG.md','benchmarks/README.md',*(f'nbs/{o}' for o in (*chapters, *tutorials, 'why.md', 'promises.md', 'fastxtend.md', 'machines.md'))):
         (src/p).parent.mkdir(parents=True, exist_ok=True)
         if p.endswith('.ipynb'): (src/p).write_text(readable((root/p).read_text()))
         else: shutil.copy(root/p, src/p)

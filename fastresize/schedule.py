@@ -21,7 +21,7 @@ from .check import as_size, counted, expect, is_int, is_real
 
 # %% ../nbs/01_schedule.ipynb #92d67808
 def initial_for(
-    initial_size:float|int|tuple, # A float is a fraction of `final`; an int or `(height, width)` is pixels
+    initial_size:int|float|tuple, # A float is a fraction of `final`; an int or `(height, width)` is pixels
     final:tuple, # Final `(height, width)` in pixels
     multiple_of:int=1, # Round down to a multiple of this many pixels
 ) -> tuple: # `(height, width)` in pixels
@@ -166,11 +166,11 @@ def _sizes(initial, final, by, n, multiple_of):
 @dataclass(frozen=True)
 class Growth:
     "How a training grows, in the user's own numbers. Raises `ValueError` for numbers that cannot work whatever the size"
-    initial_size:float|int|tuple=0.5 # Size to begin with: a float is a fraction of the final size, an int or `(height, width)` is pixels
-    start:float|int=0.5 # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
-    finish:float|int=0.75 # Last growth: a float is a fraction of training, an int an epoch (from 0)
+    initial_size:int|float|tuple=0.5 # Size to begin with: a float is a fraction of the final size, an int or `(height, width)` is pixels
+    start:int|float=0.5 # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
+    finish:int|float=0.75 # Last growth: a float is a fraction of training, an int an epoch (from 0)
     increase_by:int=4 # Pixels a growth; in Epoch mode the fewest
-    increase_mode:IncreaseMode=IncreaseMode.Batch # Grow before any batch, or only before an epoch
+    increase_mode:IncreaseMode|str=IncreaseMode.Batch # Grow before any batch, or only before an epoch
     multiple_of:int=1 # Every size before the last is a multiple of this many pixels
 
     def __post_init__(self):
@@ -214,10 +214,25 @@ def size_schedule(
     return Growth(**kwargs).schedule(final_size, n_epoch)
 
 # %% ../nbs/01_schedule.ipynb #0ac5905b
-def _by(a, b):
-    "Pixels from size `a` to `b`: one number where both sides grow alike"
-    d = [q-p for p,q in zip(a,b)]
-    return d[0] if d[0]==d[1] else d
+def _alike(d):
+    "A pair `d` of pixels: one number where both sides have the same"
+    return d[0] if d[0]==d[1] else [*d]
+
+def _increments(sizes):
+    "In words, by how many pixels `sizes` grow: the same each time, but for the last perhaps; else the smallest and the largest number"
+    *ds,last = [tuple(q-p for p,q in zip(a,b)) for a,b in zip(sizes, sizes[1:])]
+    if len({*ds})<2:
+        by = ds[0] if ds else last
+        return f'{_alike(by)} pixels' + ('' if by==last else f' (the last by {_alike(last)})')
+    ends = [[f(o) for o in zip(*ds, last)] for f in (min,max)]
+    if all(a==b for a,b in ends): ends = [a for a,_ in ends]
+    return '{} to {} pixels'.format(*ends)
+
+def _distances(epochs):
+    "In words, how far apart `epochs` are: the mean, or the smallest and the largest distance where they differ"
+    ds = [b-a for a,b in zip(epochs, epochs[1:])]
+    if max(ds)-min(ds)<=1e-3*max(ds): return counted((epochs[-1]-epochs[0])/len(ds), 'epoch')
+    return f'{min(ds):.4g} to {counted(max(ds), "epoch")}'
 
 # %% ../nbs/01_schedule.ipynb #f19248bc
 @patch
@@ -227,14 +242,11 @@ def describe(self:SizeSchedule,
     "The schedule of a training of `n_epoch` epochs, in words"
     first,last,n = list(self.initial),list(self.final),len(self.pcts)
     if not n: return f'Train at the full size of {last} from the first epoch on: the schedule leaves no room to grow.'
-    by,rest = _by(*self.sizes[:2]),_by(*self.sizes[-2:])
-    if n==1: return (f'Train at the initial image size of {first}, then increase it by {by} pixels in one resize '
-                     f'at epoch {self.pcts[0]*n_epoch:.4g} for a final training size of {last}.')
-    shorter = '' if rest==by else f' (the last by {rest})'
-    every = (self.pcts[-1]-self.pcts[0])/(n-1)*n_epoch
-    return (f'Progressively increase the initial image size of {first} by {by} pixels{shorter} every {counted(every, "epoch")} for {n} resizes. '
-            f'Starting at epoch {self.pcts[0]*n_epoch:.4g} and finishing at epoch {self.pcts[-1]*n_epoch:.4g} '
-            f'for a final training size of {last}.')
+    by,epochs = _increments(self.sizes),[p*n_epoch for p in self.pcts]
+    if n==1: return (f'Train at the initial image size of {first}, then increase it by {by} in one resize '
+                     f'at epoch {epochs[0]:.4g} for a final training size of {last}.')
+    return (f'Progressively increase the initial image size of {first} by {by} every {_distances(epochs)} for {n} resizes. '
+            f'Starting at epoch {epochs[0]:.4g} and finishing at epoch {epochs[-1]:.4g} for a final training size of {last}.')
 
 # %% ../nbs/01_schedule.ipynb #ee78f49d
 @patch(as_prop=True)

@@ -22,6 +22,20 @@ def in_tmp(tmp_path, monkeypatch):
     "Whatever a test writes, it writes into a folder of its own"
     monkeypatch.chdir(tmp_path)
 
+class Clock:
+    "Stands still but for what is said to take time"
+    def __init__(self): self.now = 0.
+    def __call__(self): return self.now
+    def sleep(self, seconds): self.now += seconds
+    def __deepcopy__(self, memo): return self   # a model that is copied goes by the same
+
+@pytest.fixture
+def clock(monkeypatch):
+    "All that measures a training goes by this clock: what a test asserts about time does not depend on the machine"
+    res = Clock()
+    for o in ('log','throughput','preview','recipes'): monkeypatch.setattr(f'fastresize.{o}.perf_counter', res)
+    return res
+
 @pytest.fixture(autouse=True)
 def no_workers_left():
     "Persistent workers end with the test: when Python collects them with their queues, they hear of it too late, and PyTorch waits 5 s for each"

@@ -1,5 +1,5 @@
 "The scripts in `benchmarks`: that they run, and that what they write down is what they saw"
-import contextlib, csv, importlib, io, json, os, shutil, subprocess, sys, tarfile
+import contextlib, csv, gc, importlib, io, json, os, shutil, subprocess, sys, tarfile
 from pathlib import Path
 from statistics import median
 import pytest, torch
@@ -22,15 +22,23 @@ def module(monkeypatch):
     monkeypatch.syspath_prepend(folder)
     return importlib.import_module
 
+@contextlib.contextmanager
+def frozen():
+    "What is there by now is not looked through again, when a script collects garbage before each training"
+    gc.collect()
+    gc.freeze()
+    try: yield
+    finally: gc.unfreeze()
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     d = tmp_path_factory.mktemp('compare')
-    demo_data(d/'pics', n_train=20, n_valid=4, size=40)
+    demo_data(d/'pics', n_train=4, n_valid=2, size=40)
     said = io.StringIO()
-    with pytest.MonkeyPatch.context() as m, contextlib.redirect_stdout(said):
+    with pytest.MonkeyPatch.context() as m, contextlib.redirect_stdout(said), frozen():
         m.syspath_prepend(folder)
-        importlib.import_module('compare').main(str(d/'pics'), arch='shufflenet_v2_x0_5', size=32, epochs=2, bs=16, increase_by=8, seeds=2, workers=0,
-                                                modes=','.join([*ours,'preview','floor']), n_train=64, device_name='Some machine', out=str(d/'here'))
+        importlib.import_module('compare').main(str(d/'pics'), arch='shufflenet_v2_x0_5', size=32, epochs=2, bs=4, increase_by=8, seeds=2, workers=0,
+                                                modes=','.join([*ours,'preview','floor']), n_train=16, device_name='Some machine', out=str(d/'here'))
     return d,said.getvalue()
 
 @pytest.fixture(scope='module')
@@ -63,7 +71,7 @@ def test_compare_sums_up_what_it_saw(run, results):
         assert results['summary'][mode]['efficiency']['median'] == pytest.approx(median(shares))
     assert results['arguments']['size']==32 and results['arguments']['data']=='pics' and results['device']=='Some machine'
     n_class = results['pictures']['classes']
-    assert results['pictures']==dict(train=64, val=n_class*4, classes=n_class) and results['threads']==1
+    assert results['pictures']==dict(train=16, val=n_class*2, classes=n_class) and results['threads']==1
     assert results['versions']['torch'] and 'commit' in results['versions']
     assert results['left_out'] == {'fastxtend batch':'not asked for', 'fastxtend epoch':'not asked for'}
 
@@ -268,14 +276,13 @@ def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
         with pytest.raises(SystemExit, match=words): flowers.main(**args)
 
 @pytest.mark.parametrize('name', ['imagenette'])
-def test_every_experiment_runs_and_goes_on_where_it_stopped(tmp_path, name):
+def test_every_experiment_runs_and_goes_on_where_it_stopped(module, tmp_path, capsys, name):
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
-    def run(*args):
-        r = script('run', name, '--data', tmp_path/'pics', '--smoke', '--out', tmp_path/'out', *args, cwd=tmp_path)
-        assert r.returncode==0, r.stderr
-        return r.stdout, [json.loads(o) for o in (tmp_path/'out'/f'{name}.jsonl').read_text().splitlines()]
-    run('--seconds', '--seeds', '1', '--arms', 'full;batch')
-    said,rows = run('--seeds', '1', '--arms', 'full;batch;epoch')
+    def run(**kwargs):
+        module('run').main(name, data=str(tmp_path/'pics'), smoke=True, out=str(tmp_path/'out'), seeds=1, jobs=0, **kwargs)
+        return capsys.readouterr().out, [json.loads(o) for o in (tmp_path/'out'/f'{name}.jsonl').read_text().splitlines()]
+    run(seconds=True, arms='full;batch')
+    said,rows = run(arms='full;batch;epoch')
     assert len(rows)==5 and {(r['arm'],r['kind']) for r in rows} == {('full','seconds'),('batch','seconds'),('batch','accuracy'),('epoch','accuracy'),('full','accuracy')}
     for r in rows:
         sizes = {int(k): v for k,v in r['sizes'].items()}
@@ -283,9 +290,17 @@ def test_every_experiment_runs_and_goes_on_where_it_stopped(tmp_path, name):
         assert 0<=r['accuracy']<=1 and r['seconds']>0 and str(tmp_path) not in json.dumps(r)
     file = tmp_path/'out'/f'{name}.jsonl'
     file.write_text('\n'.join(file.read_text().splitlines()[:-1])+'\n{"arm": "fu')   # killed while it wrote
-    said,again = run('--seeds', '1', '--arms', 'full;batch;epoch')
+    said,again = run(arms='full;batch;epoch')
     assert [r['arm'] for r in again]==[r['arm'] for r in rows] and again[-1]['accuracy']==rows[-1]['accuracy'] and again[:-1]==rows[:-1]
     assert 'points to full size' in said
+
+def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
+    demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
+    def result(jobs):
+        module('run').main('imagenette', data=str(tmp_path/'pics'), smoke=True, seeds=1, arms='batch', jobs=jobs, out=str(tmp_path/f'{jobs}'))
+        return json.loads((tmp_path/f'{jobs}'/'imagenette.jsonl').read_text())
+    own,here = result(1),result(0)
+    assert all(own[k]==here[k] for k in ('accuracy','valid_loss','sizes','arguments'))
 
 def test_what_a_results_file_says(module):
     run = module('run')

@@ -7,7 +7,8 @@ from PIL import ImageOps
 from torchvision.datasets import ImageFolder
 import fastai.vision.core as core
 from util import *
-from fastresize.items import Share, View, _File, making
+from fastresize.backends import SizeRatio, items_at
+from fastresize.items import View, _File
 
 names = [f'{i:02}' for i in range(40)]
 
@@ -235,7 +236,7 @@ def test_every_kind_of_file(tmp_path, kind):
     for cls in (PILImage,PILImageBW):
         p = Pipeline([cls.create, Resize(64), ToTensor()], split_idx=1)
         def at(s):
-            with making(Share((s,s), (64,64))): return p(f)
+            with items_at(SizeRatio((s,s), (64,64))): return p(f)
         assert torch.equal(p(f), at(64))
         small,want = at(32),F.interpolate(p(f)[None].float(), (32,32), mode='bilinear', antialias=True)[0]
         assert small.shape==want.shape and (small.float()-want).abs().mean()<6
@@ -246,20 +247,20 @@ def test_exif_orientation_is_as_fastai_has_it(tmp_path):
     ramp(0, 200, 150).save(tmp_path/'a.jpg', exif=exif)
     for turn in (noop, lambda im: PILImage(ImageOps.exif_transpose(im))):
         p = Pipeline([PILImage.create, turn, Resize(64, method='squish'), ToTensor()], split_idx=1)
-        with making(Share((32,32), (64,64))): small = p(tmp_path/'a.jpg')
+        with items_at(SizeRatio((32,32), (64,64))): small = p(tmp_path/'a.jpg')
         want = F.interpolate(p(tmp_path/'a.jpg')[None].float(), (32,32), mode='bilinear', antialias=True)[0]
         assert (small.float()-want).abs().mean()<3
 
 def test_bytes_are_read_as_files_are(files):
     b = (files/'a'/'00.jpg').read_bytes()
     p = Pipeline([PILImage.create, Resize(64), ToTensor()], split_idx=1)
-    with making(Share((32,32), (64,64))): assert torch.equal(p(b), p(files/'a'/'00.jpg'))
+    with items_at(SizeRatio((32,32), (64,64))): assert torch.equal(p(b), p(files/'a'/'00.jpg'))
 
 def test_jpeg_is_decoded_at_the_smallest_scale_with_pixels_enough(files):
     f = files/'a'/'00.jpg'   # 200×150
     for region,size,scale in (((0,0,200,150),(100,75),2), ((0,0,200,150),(101,75),1), ((0,0,200,150),(25,18),8), ((0,0,100,75),(50,37),2), ((0,0,100,75),(51,37),1)):
         view = View.of(_File(f, 'RGB')).part(region, size)
-        assert view.pixels(size).size==size and view.source.got[1]==scale
+        assert view.pixels(size).size==size and view.source.decoded_at[1]==scale
 
 def test_a_broken_file_is_skipped_by_who_skips_it(files, tmp_path):
     "The user's own `try` around opening a picture works as without, and the random numbers are the same"
@@ -281,7 +282,7 @@ def test_a_broken_file_is_skipped_by_who_skips_it(files, tmp_path):
 def test_pictures_opened_elsewhere_meanwhile_are_fastais_own(files):
     "By another thread, while items are made"
     got = {}
-    with making(Share((32,32), (64,64))):
+    with items_at(SizeRatio((32,32), (64,64))):
         t = threading.Thread(target=lambda: got.update(im=PILImage.create(files/'a'/'00.jpg'), t=ToTensor()(PILImage.create(files/'a'/'00.jpg'))))
         t.start(); t.join()
         here = ToTensor()(PILImage.create(files/'a'/'00.jpg'))
@@ -425,7 +426,7 @@ def test_what_a_transform_made_coarse_stays_coarse(files):
     p = Pipeline([PILImage.create, Resize(64), Coarse(), ToTensor()], split_idx=1)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (150,200,3), dtype=np.uint8))
     noise.save('noise.png')
-    with making(Share((48,48), (64,64))): small = p('noise.png')
+    with items_at(SizeRatio((48,48), (64,64))): small = p('noise.png')
     want = F.interpolate(p('noise.png')[None].float(), (48,48), mode='bilinear', antialias=True)[0]
     assert small.shape==(3,48,48) and (small.float()-want).abs().mean()<6
 
@@ -448,7 +449,7 @@ class Folder(Batches):
     "And what is on disk after each epoch"
     def before_fit(self): self.paths,self.bytes,self.got = set(),[],[]
     def after_epoch(self):
-        if not (kept := self.progressive_resize.plan.kept).folder: return
+        if not (kept := self.progressive_resize.training_run.cache).folder: return
         self.paths.add(Path(kept.folder))
         self.bytes.append(sum(f.stat().st_size for f in Path(kept.folder).iterdir()))
 

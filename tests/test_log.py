@@ -281,49 +281,42 @@ def test_a_learner_without_a_recorder():
 
 # ---- what it was worth
 
-class Clock:
-    "Stands still but for what is said to take time"
-    def __init__(self): self.now = 0.
-    def __call__(self): return self.now
-
 class Takes(Callback):
     "Steps of so many seconds, by the height of the pictures, and as many of something else after them"
     order = 100
     def __init__(self, clock, step, after): self.clock,self.step,self.after = clock,step,after
-    def after_pred(self): self.clock.now += self.step(self.x.shape[-2])
-    def after_batch(self): self.clock.now += self.after
+    def after_pred(self): self.clock.sleep(self.step(self.x.shape[-2]))
+    def after_batch(self): self.clock.sleep(self.after)
 
 class SlowItems(Transform):
     def __init__(self, clock, seconds): self.clock,self.seconds = clock,seconds
     def encodes(self, x:PILImage):
-        self.clock.now += self.seconds
+        self.clock.sleep(self.seconds)
         return x
 
-def worth(capsys, monkeypatch, step, item=0, after=0, **kwargs):
-    clock = Clock()
-    monkeypatch.setattr(fastresize.log, 'perf_counter', clock)
+def worth(capsys, clock, step, item=0, after=0, **kwargs):
     dls = make_dls(*aug_transforms(), item_tfms=SlowItems(clock, item))
     learn = learner(dls, ProgressiveResize(**{'increase_by':16, **kwargs}), Takes(clock, step, after))
     learn.fit(4)
     return capsys.readouterr().out
 
-def test_what_a_training_has_saved_is_said(capsys, monkeypatch):
+def test_what_a_training_has_saved_is_said(capsys, clock):
     "Half of 32 batches at 32 px, a quarter at 48, a quarter at 64"
-    out = worth(capsys, monkeypatch, lambda h: h)
+    out = worth(capsys, clock, lambda h: h)
     assert 'Images of 32 px took 0.50 of the time of 64 px: the training batches took about 0.69 of what they take at full size.\n' in out
     assert 'did not pay' not in out
 
-def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, monkeypatch):
-    out = worth(capsys, monkeypatch, lambda h: 60)
+def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, clock):
+    out = worth(capsys, clock, lambda h: 60)
     assert 'took about 1.00 of what they take at full size. Progressive resizing did not pay here: either the steps are too short' in out
-    out = worth(capsys, monkeypatch, lambda h: 8, 4)   # batches of 8
+    out = worth(capsys, clock, lambda h: 8, 4)   # batches of 8
     assert 'did not pay here: 80% of the time the model waited for its data; `resize_items=True` may help.' in out
-    assert 'data; more workers may help.' in worth(capsys, monkeypatch, lambda h: 8, 4, resize_items=True)
-    out = worth(capsys, monkeypatch, lambda h: h, start=.1, finish=.12, increase_by=32)
+    assert 'data; more workers may help.' in worth(capsys, clock, lambda h: 8, 4, resize_items=True)
+    out = worth(capsys, clock, lambda h: h, start=.1, finish=.12, increase_by=32)
     assert 'did not pay here: so few of them were below full size.' in out
 
-def test_what_others_do_between_batches_is_not_waiting(capsys, monkeypatch):
-    out = worth(capsys, monkeypatch, lambda h: 1, after=30)
+def test_what_others_do_between_batches_is_not_waiting(capsys, clock):
+    out = worth(capsys, clock, lambda h: 1, after=30)
     assert 'did not pay here: either the steps are too short for the size to matter, or something else' in out
 
 def test_batches_that_are_cancelled_before_the_callback_sees_them():
@@ -334,7 +327,7 @@ def test_batches_that_are_cancelled_before_the_callback_sees_them():
     learn.fit(4)
     assert learn.seen.train==due(32, by=16)[::2]
 
-def test_nothing_is_said_where_too_little_was_seen(capsys, monkeypatch):
-    assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, verbose=False)
-    assert 'took' not in worth(capsys, monkeypatch, lambda h: 5, start=.98, finish=1.)   # one batch of full size
-    assert 'took' not in worth(capsys, monkeypatch, lambda h: .1)   # three seconds
+def test_nothing_is_said_where_too_little_was_seen(capsys, clock):
+    assert 'took' not in worth(capsys, clock, lambda h: 5, verbose=False)
+    assert 'took' not in worth(capsys, clock, lambda h: 5, start=.98, finish=1.)   # one batch of full size
+    assert 'took' not in worth(capsys, clock, lambda h: .1)   # three seconds

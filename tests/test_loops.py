@@ -28,7 +28,7 @@ workers = dict(none={}, fork=dict(num_workers=2, multiprocessing_context='fork')
 @pytest.mark.parametrize('pipe,how', [('v1',how) for how in workers] + [('v2','none'),('v2','fork')])
 def test_items_come_small_from_whoever_makes_them(pipe, how):
     dl = drawn(pipe, shuffle=True, **workers[how])
-    loader = sized_loader(dl, schedule, 4)
+    loader = sized_loader(dl, schedule, 4, resize_items=True)
     batches = [b for _ in range(4) for b in loader]
     assert not loader.why and [tuple(b[0].shape[-2:]) for b in batches] == due(32)
     assert [tuple(b[1][0].tolist()) for b in batches] == due(32)   # it was the dataset that made them so
@@ -47,7 +47,7 @@ def test_full_size_is_left_alone_to_the_bit(make):
         loader = wrap(make(shuffle=True))
         res = [b for _ in range(2) for b in loader]
         return res,torch.get_rng_state()
-    (a,end),(b,end2) = run(noop),run(lambda dl: sized_loader(dl, SizeSchedule((64,)), 2))
+    (a,end),(b,end2) = run(noop),run(lambda dl: sized_loader(dl, SizeSchedule((64,)), 2, resize_items=True))
     assert torch.equal(end, end2) and all(torch.equal(p[0], q[0]) and torch.equal(p[1], q[1]) for p,q in zip(a,b))
 
 def test_a_batch_at_full_size_is_the_loaders_own():
@@ -67,13 +67,15 @@ def test_resumes_at_any_epoch_and_after_a_break(make):
     loader.set_epoch(2)
     assert [tuple(b[0].shape[-2:]) for b in itertools.islice(loader, 3)]==due(32)[16:19]
     assert loader.size==due(32)[18] and loader.epoch==2
-    assert got(loader, 1)==due(32)[24:] and got(dl, 1)==[(64,64)]*8
+    assert got(loader, 2)==due(32)[16:] and got(dl, 1)==[(64,64)]*8   # what was left early is no epoch
+    loader.set_epoch(2, skip=3)
+    assert got(loader, 2)==due(32)[19:]
 
 def test_regions_and_random_numbers_are_those_of_full_size():
     def ids(small):
         torch.manual_seed(3)
         dl = drawn(shuffle=True)
-        res = [b[2].tolist() for b in (sized_loader(dl, schedule, 4) if small else dl)]
+        res = [b[2].tolist() for b in (sized_loader(dl, schedule, 4, resize_items=True) if small else dl)]
         return res,torch.get_rng_state()
     (a,end),(b,end2) = ids(False),ids(True)
     assert a==b and torch.equal(end, end2)
@@ -110,17 +112,18 @@ def test_a_loader_that_takes_batches_ahead_of_time():
                 yield last
                 last = b
             yield last
-    loader = sized_loader(Ahead(Drawn(pipes['v1']()), batch_size=10), schedule, 4)
+    loader = sized_loader(Ahead(Drawn(pipes['v1']()), batch_size=10), schedule, 4, resize_items=True)
     assert loader.why and got(loader)==due(32)
 
 def test_structures_and_targets_over_pixels():
     def collate(items): return dict(image=torch.stack([o[0] for o in items]), mask=torch.ones(len(items),64,64, dtype=torch.long))
-    loader = sized_loader(drawn(collate_fn=collate), schedule, 4)   # the mask would not follow in the workers
+    loader = sized_loader(drawn(collate_fn=collate), schedule, 4, resize_items=True)   # the mask would not follow in the workers
     for b in loader: assert b['image'].shape[-2:]==b['mask'].shape[-2:]==(32,32)
     pairs = tud.DataLoader(tud.TensorDataset(torch.rand(80,3,64,64), torch.ones(80,64,64).long()), batch_size=10)
-    loader = sized_loader(pairs, schedule, 4, resize_targ=True)
-    assert [tuple(y.shape[-2:]) for _ in range(4) for x,y in loader]==due(32)
-    assert [tuple(y.shape[-2:]) for x,y in sized_loader(pairs, schedule, 4)]==[(64,64)]*8
+    for kwargs in ({}, dict(resize_targ=True)):
+        loader = sized_loader(pairs, schedule, 4, **kwargs)
+        assert [tuple(y.shape[-2:]) for _ in range(4) for x,y in loader]==due(32)
+    assert [tuple(y.shape[-2:]) for x,y in sized_loader(pairs, schedule, 4, resize_targ=False)]==[(64,64)]*8
 
 @pytest.mark.parametrize('why,args', {
     'a loader that can be iterated once for every epoch': dict(loader=iter([1])),
@@ -142,3 +145,32 @@ def test_batches_without_a_picture_are_refused_in_words():
 
 def test_epochs_are_counted_from_zero():
     with pytest.raises(ValueError, match='`epoch`=-1'): sized_loader(tensors(), schedule, 4).set_epoch(-1)
+
+# ---- loaders whose decoder has a size to set
+
+def test_webdataset_decodes_at_the_size_of_each_batch(tmp_path):
+    wds = pytest.importorskip('webdataset')
+    with wds.TarWriter(str(tmp_path/'shard.tar')) as out:
+        for i in range(40): out.write({'__key__':f'{i:04}', 'jpg':np.asarray(picture(i, (64,64))), 'cls':i%2})
+    class Decode:
+        size = 64,64
+        def __call__(self, im): return v1.functional.to_tensor(v1.functional.resize(im, [*self.size]))
+    decode = Decode()
+    def set_size(size): decode.size = size
+    data = wds.WebDataset(str(tmp_path/'shard.tar'), shardshuffle=False).decode('pil').to_tuple('jpg', 'cls').map_tuple(decode, noop)
+    loader = sized_loader(tud.DataLoader(data, batch_size=10), size_schedule(64, 4, increase_by=8), 4, n_batch=4, set_size=set_size, per_batch=True)
+    assert got(loader)==due(16)
+
+def test_a_decoder_that_is_told_once_an_epoch():
+    "By the protocol of ffcv's decoders: an `output_size`"
+    class Loader:
+        output_size,seen = (64,64),[]
+        def __len__(self): return 4
+        def __iter__(self):
+            self.seen.append(self.output_size)
+            return ((torch.rand(10,3,*self.output_size),torch.arange(10)) for _ in range(4))
+    dl = Loader()
+    schedule = size_schedule(64, 4, increase_by=16, increase_mode='epoch')
+    loader = sized_loader(dl, schedule, 4, set_size=dl)
+    assert got(loader)==[s for e in range(4) for s in schedule.sizes_of(e, 4, 4)]
+    assert dl.seen==[schedule.sizes_of(e, 4, 4)[0] for e in range(4)]   # nothing was resized afterwards

@@ -69,7 +69,7 @@ def test_signature_of_the_callback():
     given = list(inspect.signature(ProgressiveResize).parameters.values())
     assert [(p.name,p.default) for p in given][:14] == [
         ('initial_size',0.5), ('start',0.5), ('finish',0.75), ('increase_by',4), ('increase_mode',IncreaseMode.Batch),
-        ('resize_mode','bilinear'), ('resize_valid',True), ('final_size',None), ('add_resize',False), ('resize_targ',False),
+        ('resize_mode','bilinear'), ('resize_valid',True), ('final_size',None), ('add_resize',False), ('resize_targ',None),
         ('preallocate_bs',None), ('preallocate',True), ('empty_cache',False), ('verbose',True)]
 
 def test_wheel_and_sdist_install_and_import(tmp_path):

@@ -54,9 +54,9 @@ before_the_first_batch = [ # loaders, arguments, words
     (steered,        dict(start=3, finish=0.5),  '`start`=3: expected less than `finish`=0.5 (epoch 3 and 2 of 4)'),
     (steered,        dict(resize_mode='area'),   "`resize_mode`='area': expected one of bilinear, nearest, bicubic (the modes of `grid_sample`), or `add_resize=True`"),
     (steered,        dict(initial_size=1),       'the model cannot take images of [1, 1]'),
-    (seg_dls,        dict(increase_by=8),        '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
-    (steered_masks,  dict(method='crop'),        '`resize_targ`=False: the targets keep their size'),
-    (steered_points, dict(method='crop'),        "`resize_targ`=False: expected True with `method`='crop', so that TensorPoint follows"),
+    (seg_dls,        dict(increase_by=8, resize_targ=False),        '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
+    (steered_masks,  dict(method='crop', resize_targ=False),        '`resize_targ`=False: the targets keep their size'),
+    (steered_points, dict(method='crop', resize_targ=False),        "`resize_targ`=False: expected None or True with `method`='crop', so that TensorPoint follows"),
 ]
 
 class SplitResize(ItemTransform):
@@ -153,7 +153,7 @@ def shrinking():
 
 @pytest.mark.parametrize('model,where', [
     (FixedFeatures, 'head (Linear) raised RuntimeError'),
-    (Patches,       'Patches (Patches) raised RuntimeError'),
+    (Patches,       'the model (Patches) raised RuntimeError'),
     (shrinking,     '8 (Conv2d) raised RuntimeError')])
 def test_a_model_that_cannot_take_a_size(model, where):
     model = model()
@@ -173,7 +173,7 @@ def test_the_smallest_failing_size_is_not_always_the_first():
             if x.shape[-1]==48: raise RuntimeError('not this one')
             return self.m(x)
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=Odd())
-    with pytest.raises(ValueError, match=r'images of \[48, 48\].*Odd \(Odd\) raised RuntimeError: not this one'): learn.fit(4)
+    with pytest.raises(ValueError, match=r'images of \[48, 48\].*the model \(Odd\) raised RuntimeError: not this one'): learn.fit(4)
 
 def test_a_model_that_fails_at_full_size_fails_as_without_the_callback():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(1,2,3))

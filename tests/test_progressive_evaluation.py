@@ -65,7 +65,7 @@ def test_a_callback_that_evaluates_during_training(learn, event, call):
     assert learn.dry_runs == [1]
     assert learn.seen.valid == [learn.seen.train[8*e+7] for e in range(4) for _ in range(2)]
 
-def test_printed_once_on_rank_0_also_under_no_logging(learn, capsys, monkeypatch):
+def test_printed_once_on_rank_0_also_under_no_logging(learn, capsys, monkeypatch, clock):
     with learn.no_logging(): learn.fit(4)
     sentence = ('Progressively increase the initial image size of [32, 32] by 8 pixels every 0.3333 epochs for 4 resizes. '
                 'Starting at epoch 2 and finishing at epoch 3 for a final training size of [64, 64].')

@@ -79,9 +79,9 @@ def test_a_crop_that_loses_points_is_said_and_fails_as_it_does_without():
     with pytest.warns(UserWarning, match=said), pytest.raises(RuntimeError, match=fails): fit(ProgressiveResize())
 
 def test_steering_adds_no_interpolation(monkeypatch):
-    import fastresize.plan as p
-    called,real = [],p.resize_batch
-    monkeypatch.setattr(p, 'resize_batch', lambda *a, **k: (called.append(1), real(*a, **k))[1])
+    import fastresize.backends as p
+    called,real = [],p.resize_with
+    monkeypatch.setattr(p, 'resize_with', lambda *a, **k: (called.append(1), real(*a, **k))[1])
     learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8)).fit(1)
     assert called == []
     learner(make_dls(), ProgressiveResize(increase_by=8)).fit(1)
@@ -90,7 +90,7 @@ def test_steering_adds_no_interpolation(monkeypatch):
 def test_steered_batch_is_what_the_transform_itself_would_give():
     "Same seed, same pictures: a steered batch has the bits of one from a transform that was made with that size"
     a,b = make_dls(*aug_transforms()),make_dls(*aug_transforms(size=32))
-    from fastresize.steer import Steer
+    from fastresize.transforms import Steer
     def batch(dl):
         dl.rng = random.Random(0)
         set_seed(0)

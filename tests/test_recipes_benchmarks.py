@@ -1,7 +1,8 @@
 "The scripts that measure the recipes: that they run, and that what they write down is what they saw"
 import importlib, json
+from functools import partial
 from pathlib import Path
-import pytest
+import pytest, torch
 from fastresize.demo import demo_data
 
 folder = Path(__file__).resolve().parents[1]/'benchmarks'
@@ -34,9 +35,24 @@ def test_mistakes_are_one_line(module, capsys, args, words):
     err = capsys.readouterr().err
     assert e.value.code==2 and words in err and len(err.strip().splitlines())==1
 
-def test_budget_counts_those_within_ten_percent(module, tmp_path, monkeypatch, capsys):
+class Costly(torch.nn.Module):
+    "Takes 5 ms a batch of 64 px and channel of `net`"
+    def __init__(self, net, width, depth, clock): super().__init__(); self.net,self.width,self.clock = net(width, depth),width,clock
+    def forward(self, x):
+        self.clock.sleep(.005*self.width*x.shape[-1]**2/64**2)
+        return self.net(x)
+
+def test_budget_counts_those_within_ten_percent(module, tmp_path, monkeypatch, capsys, clock):
+    "One takes about all of the time; the epochs of the other are so long that what is left is too short for another one"
     budget = module('budget')
-    monkeypatch.setattr(budget, 'setups', {k: budget.setups[k] for k in ('small',)})
-    budget.main(minutes=.2, out=str(tmp_path), device_name='Some machine')
+    monkeypatch.setattr(budget, 'perf_counter', clock)
+    monkeypatch.setattr(budget, 'net', partial(Costly, budget.net, clock=clock))
+    monkeypatch.setattr(budget, 'demo_data', lambda **kwargs: demo_data(tmp_path/'pics', n_train=16, n_valid=4, size=64))
+    monkeypatch.setattr(budget, 'setups', {'small': budget.setups['small'], 'wide': (64, 16, 12, 2, None, True)})
+    budget.main(minutes=.06, out=str(tmp_path), device_name='Some machine')
     r = json.loads(next(tmp_path.glob('budget-some-machine-*.json')).read_text())
-    assert r['of']==1 and r['within']==sum(abs(o['seconds']/12-1)<=.1 for o in r['runs']) and all(o['epochs']>0 for o in r['runs'])
+    small,wide = r['runs']
+    assert (r['within'],r['of'])==(1,2) and [o['within'] for o in r['runs']]==[abs(o['seconds']/3.6-1)<=.1 for o in r['runs']]==[True,False]
+    assert small['epochs']>wide['epochs']>0 and small['seconds']+wide['seconds']<=clock.now
+    for o in r['runs']: assert 0<o['preview']<o['seconds']<=3.6 and o['preview']+o['predicted']==pytest.approx(o['seconds'], rel=.1)
+    assert '1 of 2 within 10 %' in capsys.readouterr().out

@@ -7,6 +7,7 @@ methods = 'interpolate','crop','lowpass'
 dtypes = torch.float32,torch.float64,torch.float16,torch.bfloat16,torch.uint8
 formats = torch.contiguous_format,torch.channels_last
 half = dict(size=(24,32), resize_targ=True) # of batches of 48x64
+by_name = dict(size=(24,32), resize_targ={1:True}) # whatever the target measures
 
 def pictures(*shape, dtype=torch.float32, fmt=torch.contiguous_format, seed=0):
     x = torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
@@ -60,10 +61,11 @@ def test_nothing_to_do(method, kwargs, single):
     assert xs is x and ys is y
 
 @pytest.mark.parametrize('method', methods)
-def test_targets_stay_unless_asked(method):
+def test_targets_stay_where_that_is_asked(method):
     y = torch.arange(2),torch.zeros(2,48,64).long(),pictures(2,3,48,64),TensorPoint(torch.zeros(2,5,2))
-    assert resize_batch(pictures(2,3,48,64), y, size=24, method=method)[1] is y
-    assert resize_batch(pictures(3,48,64), y, size=24, method=method)[1] is y
+    def stay(x): return all(a is b for a,b in zip(resize_batch(x, y, size=24, method=method, resize_targ=False)[1], y))
+    assert stay(pictures(2,3,48,64)) and stay(pictures(3,48,64))
+    assert [tuple(o.shape) for o in resize_batch(pictures(2,3,48,64), y, size=24, method=method)[1]]==[(2,),(2,24,24),(2,3,24,24),(2,5,2)]
 
 @pytest.mark.parametrize('method', methods)
 def test_labels_are_untouched(method):
@@ -149,7 +151,7 @@ def test_crop_is_one_window_anywhere_and_repeatable():
     x,y,seen = places(49,64),torch.zeros(2,7,8).long(),set() # 1/49*49 is below 1; a target that stays has no say in the place
     for seed in range(300):
         torch.manual_seed(seed)
-        xs,_ = resize_batch(x, y, size=(40,60), method='crop')
+        xs,_ = resize_batch(x, y, size=(40,60), method='crop', resize_targ=False)
         r,c = window(xs)
         assert torch.equal(xs, x[...,r:r+40,c:c+60])
         seen.add((r,c))
@@ -183,7 +185,7 @@ def test_crop_of_odd_resolutions_is_off_by_less_than_a_pixel_of_them(hw):
     y = (places(*hw)/torch.tensor(hw)[:,None,None])*torch.tensor([48,64])[:,None,None] # places in the image, as a float target
     for seed in range(50):
         torch.manual_seed(seed)
-        xs,ys = resize_batch(places(48,64), y, method='crop', **half)
+        xs,ys = resize_batch(places(48,64), y, method='crop', **by_name)
         assert ys.shape[-2:] == tuple(max(1, round(n/2)) for n in hw)
         for a,b,o,n in zip(window(xs), ys[0,:,0,0], (48,64), hw): assert abs(a-float(b)) <= o/n + 1e-3
 
@@ -310,20 +312,20 @@ imgs = pictures(2,3,48,64)
     (imgs, dict(size=24, mode='blurry'), "`mode`='blurry': expected one of nearest"),
     (imgs, dict(size=0), '`size`=0: expected a positive int'),
     (imgs, dict(size=(24,)), '`size`=(24,): expected a positive int or a pair'),
-    (imgs, dict(scale=0), '`scale`=0: expected a share'),
-    (imgs, dict(scale=-0.5), '`scale`=-0.5: expected a share'),
-    (imgs, dict(scale=float('nan')), '`scale`=nan: expected a share'),
+    (imgs, dict(scale=0), '`scale`=0: expected a fraction'),
+    (imgs, dict(scale=-0.5), '`scale`=-0.5: expected a fraction'),
+    (imgs, dict(scale=float('nan')), '`scale`=nan: expected a fraction'),
     (imgs, dict(size=(49,64), method='crop'), "`size`=(49, 64): expected at most (48, 64), the size of the images, for `method`='crop'"),
     (imgs, dict(size=(24,65), method='crop'), '`size`=(24, 65): expected at most (48, 64)'),
     (imgs, dict(size=96, method='lowpass'), "`size`=(96, 96): expected at most (48, 64), the size of the images, for `method`='lowpass'"),
     (imgs[0], dict(size=96, method='crop'), '`size`=(96, 96): expected at most (48, 64)'),
-    (imgs[0,0], dict(size=24), '`x`=Tensor (48, 64) torch.float32: expected images (N, C, H, W)'),
-    (imgs[0,0,0], dict(size=24), '`x`=Tensor (64,) torch.float32: expected images'),
-    (torch.tensor(1.), dict(size=24), '`x`=Tensor () torch.float32: expected images'),
-    (imgs.long(), dict(size=24), '`x`=Tensor (2, 3, 48, 64) torch.int64: expected images'),
-    (imgs[None,None], dict(size=24), '`x`=Tensor (1, 1, 2, 3, 48, 64) torch.float32: expected images'),
-    ((imgs[0],imgs[0,0]), dict(size=24), '`x`=tuple: expected images'),
-    ('a picture', dict(size=24), '`x`=str: expected images')])
+    (imgs[0,0], dict(size=24), '`x`=Tensor (48, 64) torch.float32: no image among the inputs'),
+    (imgs[0,0,0], dict(size=24), '`x`=Tensor (64,) torch.float32: no image among the inputs'),
+    (torch.tensor(1.), dict(size=24), '`x`=Tensor () torch.float32: no image among the inputs'),
+    (imgs.long(), dict(size=24), '`x`=Tensor (2, 3, 48, 64) torch.int64: no image among the inputs'),
+    (imgs[None,None], dict(size=24), '`x`=Tensor (1, 1, 2, 3, 48, 64) torch.float32: no image among the inputs'),
+    ((imgs[0],imgs[0,0]), dict(size=24), '`x`=tuple: no image among the inputs'),
+    ('a picture', dict(size=24), '`x`=str: no image among the inputs')])
 def test_refused(x, kwargs, words):
     with pytest.raises(ValueError) as e: resize_batch(x, **kwargs)
     assert words in str(e.value)

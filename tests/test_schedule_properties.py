@@ -1,5 +1,5 @@
 "The schedule on ten thousand random arguments"
-import math
+import math, re
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from fastresize.schedule import IncreaseMode, SizeSchedule, size_schedule
@@ -47,6 +47,32 @@ def test_schedule(args, per_epoch):
         i = math.ceil((pct-1e-9)*N)
         assert s.size_at(i/N) >= size
         if i>0 and pct>(i-1)/N + 2e-9: assert s.size_at((i-1)/N) < size or size==s.size_at((i-1)/N) and s.sizes.count(size)>1
+
+# ---- in words
+
+@pytest.mark.parametrize('sizes,pcts,words', [
+    ((32,48,64), (.5,.75), 'by 16 pixels every 5 epochs for 2 resizes. Starting at epoch 10'),
+    ((32,48,64,70), (.5,.6,.7), 'by 16 pixels (the last by 6) every 2 epochs for 3 resizes'),
+    ((32,35,41,51,64), (.5,.55,.6,.65), 'by 3 to 13 pixels every 1 epoch for 4 resizes'),
+    ((32,48,64,80), (.3,.4,.75), 'by 16 pixels every 2 to 7 epochs for 3 resizes. Starting at epoch 6 and finishing at epoch 15'),
+    ((32,35,64,80), (.5,.55,.56), 'by 3 to 29 pixels every 0.2 to 1 epoch for 3 resizes'),
+    (((24,32),(36,48),(48,64)), (.5,.75), 'by [12, 16] pixels every 5 epochs for 2 resizes'),
+    (((24,32),(24,40),(48,64),(48,72)), (.5,.6,.7), 'by [0, 8] to [24, 24] pixels every 2 epochs for 3 resizes')])
+def test_the_sentence_says_what_is_uneven(sizes, pcts, words):
+    assert f' {words}' in SizeSchedule(sizes, pcts).describe(20)
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(1,40), st.integers(1,100)), min_size=3, max_size=9), st.integers(1,100))
+def test_no_step_is_outside_of_what_the_sentence_says(steps, n_epoch):
+    "Neither the pixels of a resize nor the epochs between two"
+    by,distances = [b for b,_ in steps],[d for _,d in steps][1:]
+    at = [sum(d for _,d in steps[:k+1]) for k in range(len(steps))]
+    s = SizeSchedule([32+sum(by[:k]) for k in range(len(by)+1)], [a/at[-1] for a in at])
+    found = re.search(r'by (\d+)(?: to (\d+))? pixels(?: \(the last by (\d+)\))? every (\S+)(?: to (\S+))? epochs? for', s.describe(n_epoch))
+    least,most,last,short,long = [o and float(o) for o in found.groups()]
+    if last is None: assert (least,most or least)==(min(by),max(by))
+    else: assert {*by[:-1]}=={least} and most is None and by[-1]==last
+    assert [short,long or short]==pytest.approx([f(distances)/at[-1]*n_epoch for f in (min,max)], rel=2e-3)
 
 anything = st.one_of(st.none(), st.booleans(), st.integers(-5,700), st.floats(), st.text(max_size=5),
                      st.tuples(st.integers(-1,300), st.integers(-1,300)), st.lists(st.integers(0,9), max_size=3))

@@ -11,56 +11,52 @@ columns = ['size','batches','images_per_s','wait_pct','wait_ms','step_ms','peak_
 
 class Slow(nn.Module):
     "A small model that takes `s` seconds a batch"
-    def __init__(self, s): super().__init__(); self.s,self.m = s,small_model()
-    def forward(self, x): time.sleep(self.s); return self.m(x)
+    def __init__(self, s, sleep): super().__init__(); self.s,self.sleep,self.m = s,sleep,small_model()
+    def forward(self, x): self.sleep(self.s); return self.m(x)
 
 class SlowItems(torch.utils.data.Dataset):
-    def __init__(self, s, n=32): self.s,self.n = s,n
+    def __init__(self, s, sleep, n=32): self.s,self.sleep,self.n = s,sleep,n
     def __len__(self): return self.n
-    def __getitem__(self, i): time.sleep(self.s); return torch.rand(3,16,24),i%2
+    def __getitem__(self, i): self.sleep(self.s); return torch.rand(3,16,24),i%2
 
-def slow_learner(item=0., batch=0., workers=0, **kwargs):
-    dls = DataLoaders(*[torch.utils.data.DataLoader(SlowItems(item), batch_size=4, num_workers=workers) for _ in range(2)])
-    return learner(dls, ThroughputMonitor(**kwargs), model=Slow(batch))
+def slow_learner(sleep, item=0., batch=0., workers=0, **kwargs):
+    dls = DataLoaders(*[torch.utils.data.DataLoader(SlowItems(item, sleep), batch_size=4, num_workers=workers) for _ in range(2)])
+    return learner(dls, ThroughputMonitor(**kwargs), model=Slow(batch, sleep))
 
 def df_of(learn): return learn.throughput_monitor.to_df()
 
-def test_slow_data_waits():
-    learn = slow_learner(item=0.005)
+def test_slow_data_waits(clock):
+    learn = slow_learner(clock.sleep, item=0.005, batch=0.005)
     learn.fit(2)
     df = df_of(learn)
     assert list(df) == columns and len(df)==1
     r = df.iloc[0]
     assert (r['size'],r.batches) == ('16×24',16)
-    assert r.wait_pct>60 and 20<=r.wait_ms<60 and r.step_ms<20
-    assert r.images_per_s == pytest.approx(4000/(r.wait_ms+r.step_ms))
-    assert r.wait_pct == pytest.approx(100*r.wait_ms/(r.wait_ms+r.step_ms))
+    assert [r.wait_pct,r.wait_ms,r.step_ms,r.images_per_s] == pytest.approx([80,20,5,160])
 
-def test_slow_model_does_not_wait():
-    learn = slow_learner(batch=0.03)
+def test_slow_model_does_not_wait(clock):
+    learn = slow_learner(clock.sleep, batch=0.03)
     learn.fit(1)
     r = df_of(learn).iloc[0]
-    assert r.wait_pct<25 and 30<=r.step_ms<70
+    assert (r.wait_pct,r.wait_ms) == (0,0) and r.step_ms == pytest.approx(30)
 
 def test_workers_that_keep_up_are_not_waited_for():
-    learn = slow_learner(item=0.002, batch=0.05, workers=1)
+    learn = slow_learner(time.sleep, item=0.002, batch=0.05, workers=1)
     learn.fit(1)
     assert df_of(learn).wait_pct[0]<25
 
-def test_times_are_those_of_the_clock(monkeypatch):
-    "A clock turned by hand: making a batch takes 1 s, a step 3 s, and the first step of each size 100 s"
-    now = [0.]
-    monkeypatch.setattr(throughput, 'perf_counter', lambda: now[0])
+def test_times_are_those_of_the_clock(clock):
+    "Making a batch takes 1 s, a step 3 s, and the first step of each size 100 s"
     class Tick(nn.Module):
         def __init__(self): super().__init__(); self.m,self.seen = small_model(),set()
         def forward(self, x):
-            if self.training: now[0] += 3 if x.shape[-1] in self.seen else 100
+            if self.training: clock.sleep(3 if x.shape[-1] in self.seen else 100)
             self.seen.add(x.shape[-1])
             return self.m(x)
     dls = make_dls(*aug_transforms(), item_tfms=Resize(64))
     class Tock(Transform):
         order = 200
-        def encodes(self, x:TensorImage): now[0] += 1; return x
+        def encodes(self, x:TensorImage): clock.sleep(1); return x
     dls.train.after_batch.add(Tock())
     cbs = ProgressiveResize(increase_by=16, preallocate=False, verbose=False),ThroughputMonitor(verbose=False)
     learn = learner(dls, *cbs, model=Tick(), loss_func=CrossEntropyLossFlat())
@@ -136,8 +132,8 @@ def test_loader_is_back_after_each_loop():
     learn.add_cb(type('Check', (Callback,), dict(order=90, after_train=Check.after_train))())
     learn.fit(2)
 
-def test_a_new_fit_begins_anew_and_evaluation_is_not_measured(capsys):
-    learn = slow_learner(item=0.002)
+def test_a_new_fit_begins_anew_and_evaluation_is_not_measured(capsys, clock):
+    learn = slow_learner(clock.sleep, item=0.002)
     learn.fit(2)
     assert df_of(learn).batches.sum()==16 and 'waited' in capsys.readouterr().out
     was = str(learn.throughput_monitor)
@@ -159,12 +155,12 @@ def test_prediction_in_the_middle_of_a_training():
     learn.fit(2)
     assert df_of(learn).batches.sum()==16
 
-def test_validation_in_the_middle_of_a_training(capsys):
+def test_validation_in_the_middle_of_a_training(capsys, clock):
     class Again(Callback):
         order = 70
         def after_epoch(self):
             if not self.learn.lock.locked(): self.learn.validate(); said.append(capsys.readouterr().out)
-    said,learn = [],slow_learner(item=0.003)
+    said,learn = [],slow_learner(clock.sleep, item=0.003)
     learn.add_cb(Again())
     learn.fit(2)
     assert said==['','']
@@ -181,17 +177,17 @@ def test_figures_can_be_read_during_a_fit():
     learn.fit(2)
     assert read.counts == list(range(16)) and df_of(learn).batches.sum()==16
 
-def test_advice_only_when_measured(capsys):
+def test_advice_only_when_measured(capsys, clock):
     def said(**kwargs):
-        slow_learner(**kwargs).fit(1)
+        slow_learner(clock.sleep, **kwargs).fit(1)
         return capsys.readouterr().out
-    line = said(item=0.005)
-    assert line.count('\n')==1 and line.startswith('At 16×24 px the model waited for data ') and '(now 0)' in line
-    assert said(batch=0.03)==''
+    line = said(item=0.005, batch=0.02)
+    assert line.count('\n')==1 and line.startswith('At 16×24 px the model waited for data 50 % of the time') and '(now 0)' in line
+    assert said(batch=0.03)=='' and said(item=0.005, batch=0.08)==''
     assert said(item=0.005, verbose=False)==''
 
-def test_no_advice_from_warm_up_alone(capsys):
-    learn = slow_learner(item=0.01)
+def test_no_advice_from_warm_up_alone(capsys, clock):
+    learn = slow_learner(clock.sleep, item=0.01)
     learn.dls.train.dataset.n = 4
     learn.fit(1)
     df = df_of(learn)
@@ -214,11 +210,11 @@ def test_workers_named_are_those_of_fastai_loaders():
     m._rows = {(8,8): throughput.doubles('d', [8,1.,1.]*3)}
     assert '(now 0)' in m._advice()
 
-def test_copies_and_views():
+def test_copies_and_views(clock):
     m = ThroughputMonitor()
     assert m._repr_markdown_() == str(m) == 'ThroughputMonitor: nothing measured yet' and len(m.to_df())==0 and list(m.to_df())==columns
     assert repr(m)=='ThroughputMonitor'
-    learn = slow_learner(item=0.001, verbose=False)
+    learn = slow_learner(clock.sleep, item=0.001, verbose=False)
     learn.fit(1)
     m = learn.throughput_monitor
     learn.remove_cb(m)
@@ -240,11 +236,11 @@ class Event:
     "What stands in for CUDA's: it knows when it was recorded, and who waited"
     waited = 0
     def __init__(self, enable_timing): assert enable_timing
-    def record(self, stream): self.t = time.perf_counter()
+    def record(self, stream): self.t = throughput.perf_counter()
     def synchronize(self): Event.waited += 1
     def elapsed_time(self, other): return (other.t-self.t)*1000
 
-def test_events_are_read_at_the_end_of_the_epoch(monkeypatch):
+def test_events_are_read_at_the_end_of_the_epoch(monkeypatch, clock):
     real,waits = throughput.mark,[]
     monkeypatch.setattr(torch.cuda, 'Event', Event)
     monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: device)
@@ -254,11 +250,11 @@ def test_events_are_read_at_the_end_of_the_epoch(monkeypatch):
         def after_batch(self):
             if self.training: waits.append(Event.waited)
         def after_train(self): waits.append(Event.waited)
-    learn = slow_learner(item=0.005, verbose=False)
+    learn = slow_learner(clock.sleep, item=0.005, batch=0.01, verbose=False)
     learn.add_cb(Waits())
     learn.fit(1)
     assert waits == [0]*8+[16]
-    assert 20<=df_of(learn).wait_ms[0]<60 and df_of(learn).step_ms[0]<20
+    assert [df_of(learn).wait_ms[0],df_of(learn).step_ms[0]] == pytest.approx([20,10])
 
 def test_peaks_are_told_apart_by_size(monkeypatch):
     peak,cuda = [0],torch.device('cuda')
@@ -277,18 +273,21 @@ def test_peaks_are_told_apart_by_size(monkeypatch):
     assert 'peak memory (MiB)' in str(m)
 
 def test_cost_of_a_batch():
-    "Well below the 150 microseconds that it may take, on a machine with other work to do"
+    "Less than two of the events that fastai calls for a batch, which are about 150 microseconds: in the processor's time of this thread"
     class Keep(Callback):
         order = 90
         def before_batch(self): self.learn.timed = self.learn.dl; raise CancelFitException
     learn = learner(make_dls(), Keep(), ThroughputMonitor(verbose=False), loss_func=CrossEntropyLossFlat())
     learn.fit(1)
-    b,times = learn.dls.one_batch(),[]
-    for _ in range(10):
-        start = time.perf_counter()
-        for _ in range(200): learn.timed.make(lambda: b, None)
-        times.append((time.perf_counter()-start)/200)
-    assert min(times)<150e-6
+    b,plain = learn.dls.one_batch(),Learner(learn.dls, small_model(), loss_func=CrossEntropyLossFlat())
+    plain.remove_cb(ProgressCallback)
+    plain.xb,plain.yb = b[:1],b[1:]
+    def took(f):
+        start = time.thread_time()
+        for _ in range(50): f()
+        return time.thread_time()-start
+    ratios = [took(lambda: learn.timed.make(lambda: b, None))/took(lambda: plain('before_batch')) for _ in range(40)]
+    assert np.median(ratios)<2
 
 @pytest.mark.cuda
 def test_on_cuda():

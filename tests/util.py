@@ -1,5 +1,5 @@
 "What the tests share: drawn pictures, small models, a callback that writes down every batch, the state of a learner, and ways to fail"
-import math, random
+import math, random, warnings
 import numpy as np
 import pytest, torch
 from fastai.vision.all import *
