@@ -69,7 +69,7 @@ def api():
 def nav():
     "What stands beside the pages, in reading order"
     return [{'Front page':'index.md'}, {'Chapters': [{title(o): f'nbs/{o}'} for o in chapters]}, {'Tutorials': [{title(o): f'nbs/{o}'} for o in tutorials]},
-            {'API':'api.md'}, {'What was measured':'benchmarks/README.md'}, {'Why small first':'nbs/why.md'}, {'From fastxtend':'nbs/fastxtend.md'}, {'Other machines':'nbs/machines.md'},
+            {'API':'api.md'}, {'What was measured':'benchmarks/README.md'}, {'What every door promises':'nbs/promises.md'}, {'Why small first':'nbs/why.md'}, {'From fastxtend':'nbs/fastxtend.md'}, {'Other machines':'nbs/machines.md'},
             {'Contributing':'CONTRIBUTING.md'}, {'Changelog':'CHANGELOG.md'}]
 
 class Links(HTMLParser):

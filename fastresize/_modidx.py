@@ -550,7 +550,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastresize.probe.some_items': ('probe.html#some_items', 'fastresize/probe.py'),
                                   'fastresize.probe.to_device': ('probe.html#to_device', 'fastresize/probe.py'),
                                   'fastresize.probe.unwrap': ('probe.html#unwrap', 'fastresize/probe.py'),
-                                  'fastresize.probe.walk': ('probe.html#walk', 'fastresize/probe.py')},
+                                  'fastresize.probe.walk_objects': ('probe.html#walk_objects', 'fastresize/probe.py')},
             'fastresize.progressive': { 'fastresize.progressive.ProgressiveResize': ( 'progressive.html#progressiveresize',
                                                                                       'fastresize/progressive.py'),
                                         'fastresize.progressive.ProgressiveResize.__init__': ( 'progressive.html#progressiveresize.__init__',

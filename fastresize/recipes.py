@@ -30,7 +30,7 @@ from .check import as_size, counted, expect, is_int, is_real, is_sequence, short
 from .backends import item_or_last
 from .batch import size_of
 from .preview import Preview, agreed, most_epochs
-from .probe import some_items, unwrap, walk
+from .probe import some_items, unwrap, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, gap
 from .learner import OnlyTrains, SizedDL, trains
@@ -263,7 +263,7 @@ def fit_stages(self:Learner,
     finally: ledger.close()
 
 # %% ../nbs/20_recipes.ipynb #bd543205
-_walk = partial(walk, depth=6, skip=(Path,Learner))
+_walk = partial(walk_objects, depth=6, skip=(Path,Learner))
 
 def _is(o, owner): return o is owner or isinstance(owner, type) and isinstance(o, owner) or isinstance(o, partial) and o.func is owner
 

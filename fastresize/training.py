@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['no_batches', 'grid_modes', 'SteeredBackend', 'LearnerRun', 'FollowBS']
 
-# %% ../nbs/14_training.ipynb #70929c45
+# %% ../nbs/14_training.ipynb #b98c4907
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from functools import partial
@@ -23,7 +23,6 @@ from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
 from .probe import finish, is_fastai_loader, on_scratch, some_items, unwrap
-from .resize import resize_with
 from .run import TrainingRun, finished_instead
 from .schedule import SizeSchedule
 from .transforms import Steer, loses_points
