@@ -24,7 +24,7 @@ def test_every_results_file_is_there(page):
 
 @pytest.mark.parametrize('page', pages, ids=lambda p: str(p.relative_to(root)))
 def test_every_script_and_test_that_is_named_is_there(page):
-    named = re.findall(r'benchmarks/\w+\.py|`test_(?:progressive|recipes|log|items|loops|schedule|dry)\w*`', text(page))
+    named = re.findall(r'benchmarks/\w+\.py|`test_(?:progressive|recipes|log|items|loops|schedule|preflight|promises)\w*`', text(page))
     assert not [o for o in named if not (root/o if o.startswith('b') else root/'tests'/f'{o.strip("`")}.py').exists()]
 
 def test_the_front_page_is_read_in_minutes():

@@ -118,8 +118,8 @@ def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
     "A fit into `budget` seconds by such a clock, expected by a preview that knows the cost of batches"
     clock,cb = Passing(budget, slower),ProgressiveResize(**{'increase_by': 8, 'verbose': False, **kwargs})
     learn = learner(make_dls(n=n), *L(cb), clock, *cbs)
-    growth = None if cb.given else cb.growth
-    s = cb.given or growth.schedule((64,64), 20)
+    growth = None if cb.user_schedule else cb.growth
+    s = cb.user_schedule or growth.schedule((64,64), 20)
     paces = {k: [0.,v,0.,v] for k,v in cost.items()}
     larger = (len(learn.dls.train_ds),8,cb.max_bs,True) if cb.max_bs else None
     expected = Preview(s, 20, tuple(map(len, learn.dls.loaders)), paces, cb.resize_valid, growth=growth, larger=larger)
