@@ -39,7 +39,7 @@ import torch
 from fastai.vision.all import Callback, CancelFitException, get_image_files, no_random, noop, set_seed
 from fastcore.script import call_parse
 
-from record import head, interleaved, report, root, stem, table
+from record import head, interleaved, report, root, stem, sync, table
 import fastresize.preview  # for `learn.preview_resize`
 from fastresize import bench
 from fastresize.progressive import ProgressiveResize
@@ -148,9 +148,6 @@ modes = {
     'floor':           Mode('the bare steps of `full`, `batch` and `epoch`; 20 steps of each size are timed, after 2 that are not, and scaled up to their number')}
 
 # ---- one training
-
-def sync():
-    if torch.cuda.is_available(): torch.cuda.synchronize()
 
 class Seen(Callback):
     "The image sizes that the model is trained on, in order of appearance"

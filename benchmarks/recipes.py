@@ -29,9 +29,9 @@ from fastai.vision.all import Callback, L, MixUp, RandomResizedCrop, Resize, rot
 from fastcore.script import call_parse
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from record import head, interleaved, report, stem, table
+from record import head, interleaved, report, stem, sync, table
 from gpu import NoValid
-from compare import cell, get_dls, get_learner, one_line, spread, subset, sync
+from compare import cell, get_dls, get_learner, one_line, spread, subset
 import fastresize.preview
 from fastresize import bench
 from fastresize.progressive import ProgressiveResize

@@ -17,6 +17,9 @@ import torch
 root = Path(__file__).resolve().parent.parent
 if find_spec('fastresize') is None: sys.path.insert(0, str(root))
 
+def sync():
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+
 def interleaved(what, rounds, first=0):
     "The number of each round, and `what` in an order of its own, so that what else the machine does meets all alike"
     for r in range(first, first+rounds): yield r,random.Random(r).sample([*what], len(what))

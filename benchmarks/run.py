@@ -23,18 +23,16 @@ from statistics import mean, median, stdev
 if __name__!='__mp_main__': os.environ.update(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')  # glibc keeps the memory of a step
 
 import torch
-from fastai.vision.all import Callback, CancelValidException, set_seed
+from fastai.vision.all import Callback, set_seed
 from fastcore.script import call_parse
 from scipy import stats
 
-from record import interleaved, table, versions
+from record import interleaved, sync, table, versions
 from experiments import experiments
+from gpu import NoValid
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
 
 # ---- one training
-
-class NoValidation(Callback):
-    def before_validate(self): raise CancelValidException
 
 class TrainedSizes(Callback):
     "How many batches were trained at each size"
@@ -57,23 +55,20 @@ def is_idle(before, after, seconds):
     busy,ours = (b-a for a,b in zip(before, after))
     return busy-ours<.03*seconds
 
-def sync():
-    if torch.cuda.is_available(): torch.cuda.synchronize()
-
 def train(experiment, arm, seed, a, threads):
     "Train once; what was measured"
     e = experiments[experiment]
     torch.set_num_threads(threads)
     set_seed(seed, reproducible=torch.cuda.is_available())
     learn,sizes = e.learner(a),TrainedSizes()
-    learn.add_cb(NoValidation())
+    learn.add_cb(NoValid())
     with learn.no_bar(), learn.no_logging():
         sync()
         before,start = other_work(),time.perf_counter()
         e.fit(learn, a, [sizes, *e.arms[arm].callbacks(a)])
         sync()
         seconds,after = time.perf_counter()-start,other_work()
-        learn.remove_cb(NoValidation)
+        learn.remove_cb(NoValid)
         values = learn.validate()
     names = ['valid_loss',*(m.name for m in learn.metrics)]
     return dict(seconds=seconds, idle=is_idle(before, after, seconds), sizes=sizes.counts, **dict(zip(names, map(float, values))))

@@ -6,7 +6,7 @@
 __all__ = ['ratio_in_hand', 'item_or_last', 'SizeBackend', 'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend',
            'DecoderBackend']
 
-# %% ../nbs/05_backends.ipynb #b19de724
+# %% ../nbs/05_backends.ipynb #3a52f2c8
 import sys
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, get_worker_info
 
 from .batch import BatchSpec
-from .check import as_size, expect, scale_size
+from .check import expect, scale_size
 from .probe import some_items, to_device, unwrap
 from .resize import resize_with
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Undecodable', 'View', 'hooked', 'DecodeCache', 'FastaiItems']
 
-# %% ../nbs/11_items.ipynb #0a710f40
+# %% ../nbs/11_items.ipynb #ef8dcac0
 import hashlib, io, math, os, pickle, random, shutil, weakref
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -23,9 +23,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 import fastai.vision.augment as augment, fastai.vision.core as core
 from fastai.data.load import DataLoader
 
-from .backends import ItemsBackend, SizeRatio, chunks, item_or_last, items_at, ratio_in_hand, with_attr
+from .backends import ItemsBackend, chunks, item_or_last, items_at, ratio_in_hand, with_attr
 from .check import counted
-from .probe import some_items
 
 # %% ../nbs/11_items.ipynb #fb9f64f0
 class Undecodable(OSError): "A file that could not be decoded when its pixels were wanted"

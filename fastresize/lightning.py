@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainLength', 'TrainerRun', 'announce', 'preflight', 'comparing', 'forget_best', 'ProgressiveResizeCallback']
 
-# %% ../nbs/19_lightning.ipynb #35d7182e
+# %% ../nbs/19_lightning.ipynb #28bf9bca
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -22,8 +22,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from .backends import SizeBackend, item_or_last
-from .batch import BatchSpec, boxes_stay, in_pixels, no_image
+from .backends import SizeBackend, item_or_last, with_attr
+from .batch import BatchSpec, boxes_warning, no_image, rebuild
 from .check import counted, expect, is_int, short
 from .log import columns
 from .loops import backend_for
@@ -98,7 +98,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/19_lightning.ipynb #6b61cd29
+# %% ../nbs/19_lightning.ipynb #a19b97fd
 class _WrappedLoader(Wrapped):
     "A loader of a trainer, whose items are made at the sizes that are due"
     _own = 'dl','run','is_valid','backend','why'
@@ -160,32 +160,26 @@ class _Batches:
         self.is_first = False
         return next(self.batches)
 
-def _set_until_closed(stack, o, k, v):
-    "`o` has `v` as its `k` until the `stack` is closed"
-    orig = o.__dict__.get(k, o)
-    setattr(o, k, v)
-    stack.callback(lambda: o.__dict__.pop(k, None) if orig is o else setattr(o, k, orig))
-
 _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_batch_transfer'
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #41177ebe
+# %% ../nbs/19_lightning.ipynb #7b55b5ba
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         args, # The callback
         is_on, # Called to know if the callback takes part; a tuner's trials go without
-        reached:tuple=(0,0), # `(height, width)` that a training which is resumed has come to
     ):
-        self.trainer,self.is_on,self.reached,self.undo,self.length,self.announced,self.warned,self.tried = trainer,is_on,reached,ExitStack(),None,False,False,False
+        self.trainer,self.is_on,self.undo,self.length,self.announced,self.warned,self.tried = trainer,is_on,ExitStack(),None,False,False,False
+        self.reached = 0,0   # `(height, width)` that a training which is resumed has come to
         self.args,self.backends,self._epoch = args,{},(None,None)
         super().__init__(args, math.inf, self.backend('train'), warn=warn)
         s = trainer.strategy
         self.transfer = s.batch_to_device
-        _set_until_closed(self.undo, s, 'batch_to_device', self.to_device)
-        if args.resize_items: _set_until_closed(self.undo, s, 'process_dataloader', partial(self._wrap, s.process_dataloader))
+        self.undo.enter_context(with_attr(s, 'batch_to_device', self.to_device))
+        if args.resize_items: self.undo.enter_context(with_attr(s, 'process_dataloader', partial(self._wrap, s.process_dataloader)))
 
     def close(self):
         "Undo all changes"
@@ -197,9 +191,9 @@ class TrainerRun(TrainingRun):
 
     def new_spec(self, sample):
         spec = BatchSpec(sample, pictures=self.args.pictures, resize_targ=self.args.resize_targ)
-        if self.args.resize_targ is None and not self.warned and in_pixels(spec.split(sample)[1] or sample):
+        if not self.warned and (message := boxes_warning(spec, sample)):
             self.warned = True
-            warn(boxes_stay)
+            warn(message)
         return spec
 
     def backend(self, key, loader=None, **kwargs):
@@ -284,11 +278,12 @@ class TrainerRun(TrainingRun):
         "A batch at the size that is due"
         if b is None: return b
         o = self.backend(key)
-        if o.full_size is None: o.look(b)
+        if o.full_size is None:
+            o.look(b)
+            self.set_references()
         if o.full_size is None: return self._give_up(b, key)
         if key=='train': self.make_schedule()
         if not self.schedule: return b   # a validation that is resumed, before any training batch
-        self.set_references()
         if key=='train':
             announce(self)
             if not self.tried:
@@ -309,7 +304,7 @@ class TrainerRun(TrainingRun):
         dl = process(dataloader)
         return _WrappedLoader(dl, self, not self.trainer.training) if self.is_on() else dl
 
-# %% ../nbs/19_lightning.ipynb #bcc065b7
+# %% ../nbs/19_lightning.ipynb #8d627827
 def announce(
     run:TrainerRun, # The training
 ):
@@ -375,8 +370,7 @@ def _try_sizes(run, batch, sizes):
     def by_step(spec):
         if not module.automatic_optimization: return 'the module steps its optimizers itself'
         def step(m, parts):
-            if not spec.is_split(batch): return m.training_step(parts[0], 0)
-            return m.training_step(type(batch)(*parts) if hasattr(batch, '_fields') else type(batch)(parts), 0)
+            return m.training_step(rebuild(batch, enumerate(parts)) if spec.is_split(batch) else parts[0], 0)
         return try_sizes(learn, spec, parts, (), sizes, forward=step)[0]
     if not spec.targets and run.args.resize_targ is None: return by_forward(spec) and by_step(spec)
     try: return by_step(spec) and by_forward(spec)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['look_at', 'backend_for', 'SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #21d23ef8
+# %% ../nbs/08_loops.ipynb #5101787a
 import sys
 from types import SimpleNamespace
 from warnings import warn
@@ -15,15 +15,14 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, ItemsBackend, SizeBackend, item_or_last
-from .batch import BatchSpec, boxes_stay, check_targets, in_pixels, no_image
-from .check import counted, expect, is_int, short
+from .batch import BatchSpec, boxes_warning, no_image
+from .check import expect, is_int, short
 from .preflight import try_sizes
 from .probe import to_device
-from .resize import methods, modes
-from .run import TrainingRun, enlarged, scale_lrs
+from .run import TrainingRun, check_resizing
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #67e02ce8
+# %% ../nbs/08_loops.ipynb #98596d68
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -117,11 +116,12 @@ class SizedLoader(GetAttr):
     def _pass(self, epoch, sizes, counts, skip, evaluation):
         self.epoch = epoch
         n,i = self.n_batch if counts is None else len(counts),skip-1
+        lr_factors = {s: self.run.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
                 if self.backend.spec.first is None: raise ValueError(no_image(b, None))
                 self.size = self.backend.spec.size(b)
-                self.lr_factor = self.run.lr_factor(item_or_last(sizes, i))
+                self.lr_factor = lr_factors[item_or_last(sizes, i)]
                 if not evaluation and i==skip+1: self._warn_of_passes(epoch)
                 if not evaluation and (i+1)%n==0: self._count(epoch + i//n)
                 yield b
@@ -168,7 +168,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected what Accelerate makes of the loader: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #2b2131e3
+# %% ../nbs/08_loops.ipynb #744fe3db
 def _forward(model, xb):
     "Call `model` with the inputs; with keywords where it does not take a dict"
     try: return model(*xb)
@@ -210,22 +210,19 @@ def sized_loader(
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not sized already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
-    for k,v,known in (('resize_mode',resize_mode,modes), ('method',method,methods), ('scale_lr',scale_lr,scale_lrs)):
-        expect(v in known, k, v, f'one of {", ".join(map(str, known))}')
-    check_targets(resize_targ)
+    args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs, scale_lr=scale_lr)
+    check_resizing(args)
     n = _length(loader)
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches of an epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')
-    expect(max_bs is None or is_int(max_bs) and max_bs>0, 'max_bs', max_bs, 'an int above 0, or None')
     expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'an optimizer of PyTorch')
 
     def new_spec(sample):
         spec = BatchSpec(sample, pictures=pictures, resize_targ=resize_targ)
-        if resize_targ is None and in_pixels(spec.split(sample)[1] or sample): warn(boxes_stay)
+        if message := boxes_warning(spec, sample): warn(message)
         return spec
     backend = backend_for(loader, set_size, per_batch, small=resize_items, new_spec=new_spec, method=method, mode=resize_mode, device=device)
-    args = SimpleNamespace(user_schedule=schedule, final_size=None, max_bs=max_bs, scale_lr=scale_lr)
     run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
     run.make_schedule()
     if max_bs: run.batch_budget()

@@ -6,10 +6,10 @@
 __all__ = ['advice', 'unwrap_model', 'shadow_step', 'step_spec', 'at_size', 'fill', 'to_come', 'reserve', 'dry_run', 'is_oom',
            'out_of_memory', 'first_line', 'SizeError', 'try_sizes']
 
-# %% ../nbs/06_preflight.ipynb #f83d4e08
+# %% ../nbs/06_preflight.ipynb #a5de0fda
 import types
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import partial
 
 import torch

@@ -6,11 +6,11 @@
 __all__ = ['walk_objects', 'generators', 'no_trace', 'Wrapped', 'unwrap', 'fastai_class', 'is_fastai_loader', 'as_iterating',
            'is_consumed', 'scratch_copy', 'on_scratch', 'private_look', 'to_device', 'finish', 'some_items']
 
-# %% ../nbs/04_probe.ipynb #95275c46
+# %% ../nbs/04_probe.ipynb #f5f758b5
 import random, sys, types
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from functools import partial
 from itertools import islice

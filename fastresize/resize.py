@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['modes', 'methods', 'interpolate', 'lowpass', 'crop', 'pick', 'keep_peaks', 'resize_with', 'resize_batch']
 
-# %% ../nbs/03_resize.ipynb #c365fca5
+# %% ../nbs/03_resize.ipynb #1f9fad85
 import math
 from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 
-from .batch import BatchSpec, are_singles, check_targets, each, is_a, is_image, is_mask, leaves, no_image
+from .batch import BatchSpec, are_singles, check_targets, each, is_a, is_image, leaves, no_image, rebuild
 from .check import as_size, expect, is_real
 
 # %% ../nbs/03_resize.ipynb #0e39883f
@@ -146,12 +146,10 @@ def _new_size(old, size, scale):
     expect(is_real(scale) and scale>0, 'scale', scale, 'a fraction of the present size above 0')
     return old if scale>=1 else tuple(max(1, int(s*scale)) for s in old)
 
-# %% ../nbs/03_resize.ipynb #f263312c
+# %% ../nbs/03_resize.ipynb #9df781b8
 def _brief(x): return f'{type(x).__name__} {tuple(x.shape)} {x.dtype}' if isinstance(x, torch.Tensor) else type(x).__name__
 def _as_tuple(o): return tuple(o) if isinstance(o, (tuple,list)) and not are_singles(o) else (o,)
-def _as_given(o, parts):
-    if not isinstance(o, (tuple,list)) or are_singles(o): return parts[0]
-    return type(o)(*parts) if hasattr(o, '_fields') else type(o)(parts)
+def _as_given(o, parts): return rebuild(o, enumerate(parts)) if isinstance(o, (tuple,list)) and not are_singles(o) else parts[0]
 
 def resize_batch(
     x, # Images `(N, C, H, W)` of floats or bytes, in tuples, lists, dicts and dataclasses too; or one image `(C, H, W)`

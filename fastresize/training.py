@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['no_batches', 'grid_modes', 'SteeredBackend', 'LearnerRun', 'FollowBS']
 
-# %% ../nbs/14_training.ipynb #b98c4907
+# %% ../nbs/14_training.ipynb #76bd5d7f
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from functools import partial
@@ -18,7 +18,7 @@ from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
 from .backends import ItemsBackend, SizeBackend, item_or_last
-from .batch import boxes_stay, in_pixels, leaves, no_image
+from .batch import boxes_warning, leaves, no_image
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
@@ -95,7 +95,7 @@ class SteeredBackend(FastaiItems):
 
 def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #6e3d39ff
+# %% ../nbs/14_training.ipynb #b343cc34
 class LearnerRun(TrainingRun):
     "A training of a `Learner`, planned; and the loops of it"
     def __init__(self,
@@ -141,7 +141,7 @@ class LearnerRun(TrainingRun):
         self._make_small()
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that TensorPoint follows the window")
-        if b is not None and not self.steered and args.resize_targ is None and in_pixels(self.train.spec.split(b)[1] or b): self.warn(boxes_stay)
+        if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b)): self.warn(message)
 
     def _choose_for(self, o, sample):
         args,o.final = self.args,self.schedule.final

@@ -1,4 +1,5 @@
-import gc, multiprocessing, os
+import gc, importlib, multiprocessing, os
+from pathlib import Path
 import pytest, torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -16,6 +17,12 @@ def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
     for item in items:
         if 'cuda' in item.keywords: item.add_marker(pytest.mark.skip(reason='no CUDA device on this machine'))
+
+@pytest.fixture
+def module(monkeypatch):
+    "Import a script of the benchmarks, from its folder"
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1]/'benchmarks')
+    return importlib.import_module
 
 @pytest.fixture(autouse=True)
 def in_tmp(tmp_path, monkeypatch):

@@ -16,12 +16,6 @@ def script(name, *args, cwd, **env):
     return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
                           env={**os.environ, 'PYTHONWARNINGS':'ignore', **env})
 
-@pytest.fixture
-def module(monkeypatch):
-    "Import a script, from its folder"
-    monkeypatch.syspath_prepend(folder)
-    return importlib.import_module
-
 @contextlib.contextmanager
 def frozen():
     "What is there by now is not looked through again, when a script collects garbage before each training"

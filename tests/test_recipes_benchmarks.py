@@ -1,17 +1,8 @@
 "The scripts that measure the recipes: that they run, and that what they write down is what they saw"
-import importlib, json
+import json
 from functools import partial
-from pathlib import Path
 import pytest, torch
 from fastresize.demo import demo_data
-
-folder = Path(__file__).resolve().parents[1]/'benchmarks'
-
-@pytest.fixture
-def module(monkeypatch):
-    "Import a script, from its folder"
-    monkeypatch.syspath_prepend(folder)
-    return importlib.import_module
 
 def test_recipes_are_paired_with_plain(module, tmp_path, capsys):
     demo_data(tmp_path/'pics', n_train=8, n_valid=2, size=40)

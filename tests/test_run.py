@@ -10,12 +10,6 @@ from PIL import Image
 
 folder = Path(__file__).resolve().parents[1]/'benchmarks'
 
-@pytest.fixture
-def module(monkeypatch):
-    "Import a script, from its folder"
-    monkeypatch.syspath_prepend(folder)
-    return importlib.import_module
-
 with pytest.MonkeyPatch.context() as m:
     m.syspath_prepend(folder)
     experiments = importlib.import_module('experiments').experiments
