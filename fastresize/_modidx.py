@@ -817,6 +817,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastresize/throughput.py'),
                                        'fastresize.throughput.ThroughputMonitor.to_df': ( 'throughput.html#throughputmonitor.to_df',
                                                                                           'fastresize/throughput.py'),
+                                       'fastresize.throughput._forget_peak': ('throughput.html#_forget_peak', 'fastresize/throughput.py'),
                                        'fastresize.throughput._label': ('throughput.html#_label', 'fastresize/throughput.py'),
                                        'fastresize.throughput.mark': ('throughput.html#mark', 'fastresize/throughput.py'),
                                        'fastresize.throughput.n_workers': ('throughput.html#n_workers', 'fastresize/throughput.py'),

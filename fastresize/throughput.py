@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['mark', 'seconds_between', 'ThroughputMonitor', 'n_workers']
 
-# %% ../nbs/17_throughput.ipynb #b7a0c4d7
+# %% ../nbs/17_throughput.ipynb #3cb03102
+import os
 from array import array as doubles
 from time import perf_counter
+from weakref import WeakSet
 
 import numpy as np, pandas as pd, torch
 from fastai.learner import Recorder
@@ -19,7 +21,10 @@ from .check import short
 from .learner import OnlyTrains, SizedDL, trains
 from .probe import unwrap
 
-# %% ../nbs/17_throughput.ipynb #96f422e1
+# %% ../nbs/17_throughput.ipynb #8f5e775f
+_events,_held = WeakSet(),[]
+if hasattr(os, 'register_at_fork'): os.register_at_fork(before=lambda: _held.extend(_events), after_in_parent=_held.clear)
+
 def mark(
     device:torch.device, # Where the model is
 ):
@@ -28,6 +33,7 @@ def mark(
     if device.type!='cuda': return perf_counter()
     e = torch.cuda.Event(enable_timing=True)
     e.record(torch.cuda.current_stream(device))
+    _events.add(e)
     return e
 
 def seconds_between(
@@ -72,13 +78,16 @@ class ThroughputMonitor(OnlyTrains):
         advice = self._advice()
         if advice: print(advice)
 
-# %% ../nbs/17_throughput.ipynb #16a59ad6
+# %% ../nbs/17_throughput.ipynb #90a85e88
+def _forget_peak(device):
+    if device.type=='cuda': torch.cuda.reset_peak_memory_stats(device)
+
 @patch
 def _timed(self:ThroughputMonitor):
     "Have the loader of the coming loop write down when its batches are asked for and when they come"
     open_ = self._open = []
     device = getattr(next(self.model.parameters(), None), 'device', torch.device('cpu'))
-    if device.type=='cuda': torch.cuda.reset_peak_memory_stats(device)
+    _forget_peak(device)
     def make(get, _):
         asked = mark(device)
         if open_: open_[-1].append(asked)
@@ -89,11 +98,12 @@ def _timed(self:ThroughputMonitor):
             raise
         size = size_of(b)
         if open_ and open_[-1][0]!=size: self._note_peak(open_[-1][0], device)
+        elif len(open_)==1 and not self._rows: _forget_peak(device)   # before the first step, the dry run had its own
         open_.append([size, find_bs(b), asked, mark(device)])
         return b
     return SizedDL(self.learn, make, self._settle)
 
-# %% ../nbs/17_throughput.ipynb #97bf8b4b
+# %% ../nbs/17_throughput.ipynb #56cf81b7
 @patch
 def _settle(self:ThroughputMonitor):
     "Turn the marks of finished batches into seconds"
@@ -106,7 +116,7 @@ def _settle(self:ThroughputMonitor):
 def _note_peak(self:ThroughputMonitor, size, device):
     if device.type!='cuda': return
     self._peaks[size] = max(self._peaks.get(size, 0), torch.cuda.max_memory_allocated(device))
-    torch.cuda.reset_peak_memory_stats(device)
+    _forget_peak(device)
 
 # %% ../nbs/17_throughput.ipynb #982e9589
 def _label(size): return '?' if size is None else size[0] if size[0]==size[1] else short(size)

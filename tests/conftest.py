@@ -29,6 +29,13 @@ def in_tmp(tmp_path, monkeypatch):
     "Whatever a test writes, it writes into a folder of its own"
     monkeypatch.chdir(tmp_path)
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(request, monkeypatch):
+    "What is not marked `cuda` is the same on every machine"
+    if 'cuda' in request.keywords or not torch.cuda.is_available(): return
+    from fastai.torch_core import defaults
+    monkeypatch.setattr(defaults, 'use_cuda', False)
+
 class Clock:
     "Stands still but for what is said to take time"
     def __init__(self): self.now = 0.

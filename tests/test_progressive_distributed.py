@@ -5,7 +5,7 @@ from util import due, due_batches
 
 def test_two_processes(tmp_path):
     here = Path(__file__).parent
-    env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':str(here), 'PYTHONWARNINGS':'ignore'}
+    env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':f'{here}:{os.environ.get("PYTHONPATH","")}', 'PYTHONWARNINGS':'ignore'}
     cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(here/'two_processes.py')]
     r = subprocess.run(cmd, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert r.returncode==0, r.stderr[-3000:]

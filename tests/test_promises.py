@@ -858,7 +858,7 @@ def two(tmp_path_factory):
     "What each of two processes saw"
     pytest.importorskip('accelerate')
     here,path = Path(__file__).parent,tmp_path_factory.mktemp('two')
-    env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':f'{here.parent}', 'PYTHONWARNINGS':'ignore'}
+    env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':f'{here.parent}:{os.environ.get("PYTHONPATH","")}', 'PYTHONWARNINGS':'ignore'}
     cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(here/'two_loops.py')]
     r = subprocess.run(cmd, cwd=path, env=env, capture_output=True, text=True, timeout=300)
     assert r.returncode==0, r.stderr[-3000:]
@@ -1185,7 +1185,7 @@ def test_a_learner_is_exported(tmp_path):
 def test_a_loop_loads_neither_fastai_nor_pandas_nor_matplotlib():
     code = ("import sys; from fastresize import sized_loader, size_schedule; sized_loader, size_schedule; "
             "print(*[m for m in ('fastai','pandas','matplotlib','lightning') if m in sys.modules], 'end')")
-    env = {**os.environ, 'PYTHONPATH':str(Path(__file__).parent.parent)}
+    env = {**os.environ, 'PYTHONPATH':f'{Path(__file__).parent.parent}:{os.environ.get("PYTHONPATH","")}'}
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, timeout=300)
     assert r.stdout.split()==['end'], r.stdout+r.stderr
 

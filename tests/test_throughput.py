@@ -1,11 +1,12 @@
 "`ThroughputMonitor`: what it counts and times, what it says, and that it leaves no trace"
-import pickle, time
+import gc, os, pickle, time
 from copy import deepcopy
 import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
 from fastresize import throughput
+from fastresize.throughput import mark
 
 columns = ['size','batches','images_per_s','wait_pct','wait_ms','step_ms','peak_mib']
 
@@ -255,6 +256,30 @@ def test_events_are_read_at_the_end_of_the_epoch(monkeypatch, clock):
     learn.fit(1)
     assert waits == [0]*8+[16]
     assert [df_of(learn).wait_ms[0],df_of(learn).step_ms[0]] == pytest.approx([20,10])
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='processes are not forked here')
+def test_a_forked_worker_throws_no_event_away(monkeypatch, tmp_path):
+    "CUDA aborts a worker in which the garbage collector finds an event"
+    lost = tmp_path/'lost'
+    class Mine(Event):
+        def __init__(self, enable_timing): self.pid = os.getpid()
+        def __del__(self):
+            if os.getpid()!=self.pid: lost.touch()
+    monkeypatch.setattr(torch.cuda, 'Event', Mine)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: device)
+    cycle = [mark(torch.device('cuda'))]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        if (pid := os.fork())==0:
+            gc.collect()
+            os._exit(0)
+        os.waitpid(pid, 0)
+    finally: gc.enable()
+    assert not lost.exists() and len(throughput._events)==1
+    gc.collect()
+    assert not throughput._events and not throughput._held
 
 def test_peaks_are_told_apart_by_size(monkeypatch):
     peak,cuda = [0],torch.device('cuda')
