@@ -1,6 +1,6 @@
 """What only a GPU can show: `python benchmarks/gpu.py`
 
-Latest result: none, it has not been measured on a GPU yet.
+Latest result: results/gpu-memory-nvidia-h200-2026-11-28.json, three settings of the first part on an NVIDIA H200.
 
 Runs from a bare checkout, with PyTorch and fastai installed; without a CUDA device it says so and exits with 2. Three parts,
 and after each of them the .json is written anew:

@@ -142,9 +142,15 @@ def no_worse(d, points=1):
     return float(stats.ttest_1samp(d, -points, alternative='greater').pvalue) if len(d)>1 and stdev(d) else None
 
 def summary(name, rows):
-    "The table of an experiment"
-    e,res = experiments[name],[]
-    metric = e.metric
+    "The tables of an experiment, one for each device that it was trained on"
+    e = experiments[name]
+    tables = [(d,table(summary_rows(e, [r for r in rows if r['device']==d]))) for d in dict.fromkeys(r['device'] for r in rows)]
+    res = [f'{e.description}, {d}\n{t}' for d,t in tables if t]
+    return '\n\n'.join(res) or f'{e.description}: no training in the file yet'
+
+def summary_rows(e, rows):
+    "A line for each arm, from trainings on one device"
+    res,metric = [],e.metric
     for arm in e.arms:
         values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
         if not values: continue
@@ -154,7 +160,7 @@ def summary(name, rows):
                     'points to full size': f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else '',
                     'p (no worse by 1 point)': f'{p:.2g}' if p is not None else '',
                     'of the time': f'{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else ''})
-    return f'{e.description}\n{table(res)}' if res else f'{e.description}: no training in the file yet'
+    return res
 
 @call_parse
 def main(

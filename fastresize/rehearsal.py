@@ -21,7 +21,7 @@ from .compiled import compile_first, is_compiled
 from .preflight import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, step_spec, try_sizes
 from .probe import unwrap
 
-# %% ../nbs/15_rehearsal.ipynb #2106d06b
+# %% ../nbs/15_rehearsal.ipynb #60036b2b
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -31,7 +31,7 @@ class FirstSteps:
         say, # Called with a message for the user
     ):
         self.run,self.learn,self.args,self.say = run,run.learn,run.args,say
-        self.known_sizes,self.tried,self.step = set(),None,None
+        self.known_sizes,self.tried,self.step,self.spec = set(),None,None,None
         run.train.keep_original = True
 
     def on_batch(self,
@@ -66,9 +66,11 @@ class FirstSteps:
     def _look(self, came):
         "See what the model gets, after all callbacks"
         learn,spec = self.learn,self.run.train.spec
-        if self.run.steered: spec = BatchSpec((*learn.xb,*learn.yb), len(learn.xb), spec.names)   # transforms have targets follow
-        self.spec = step_spec(spec, learn.xb, learn.yb)
-        self.step_size = self.spec.size((*learn.xb,*learn.yb))
+        b = *learn.xb,*learn.yb
+        if self.spec is None or not self.spec.size(b):   # once: on a GPU a look at the values is waited for
+            if self.run.steered: spec = BatchSpec(b, len(learn.xb), spec.names)   # transforms have targets follow
+            self.spec = step_spec(spec, learn.xb, learn.yb)
+        self.step_size = self.spec.size(b)
         self.changed = self.step_size!=came
         if self.changed and self.step_size:
             warn(f'the model gets images of {list(self.step_size)}, where {list(came or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')

@@ -132,16 +132,30 @@ def test_mixup_and_other_losses_do_not_disturb_it():
     assert learn.seen.train == due(32)
 
 @pytest.mark.cuda
-def test_memory_is_allocated_once():
-    "After the dry run no segment is added until the end of training"
-    dls = make_dls(*aug_transforms()).cuda()
-    learn = learner(dls, ProgressiveResize(increase_by=8), model=xresnet18(n_out=2))
-    segments = []
-    class Count(Callback):
-        def before_batch(self): segments.append(torch.cuda.memory_stats()['segment.all.allocated'])
-    learn.add_cb(Count())
-    learn.fit(4)
-    assert segments[-1] == segments[8]
+def test_memory_is_reserved_once():
+    "After the dry run the allocator finds no room missing, and in the end it holds no more than after a training at full size"
+    def held(*cbs):
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        learner(make_dls(*aug_transforms(), size=(128,128), n=160, bs=32).cuda(), *cbs, model=xresnet18(n_out=2)).fit(4)
+        return torch.cuda.max_memory_reserved()
+    full,retries = held(),torch.cuda.memory_stats()['num_alloc_retries']
+    assert held(ProgressiveResize(increase_by=16, verbose=False))<=1.05*full
+    assert torch.cuda.memory_stats()['num_alloc_retries']==retries
+
+@pytest.mark.cuda
+def test_no_batch_waits_for_the_gpu():
+    "Looking at a batch's values waits for it: that is done at the first step, not at every size"
+    def waits(*cbs):
+        learn = learner(make_dls(*aug_transforms()).cuda(), *cbs)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter('always')
+            torch.cuda.set_sync_debug_mode('warn')
+            try: learn.fit(4)
+            finally: torch.cuda.set_sync_debug_mode('default')
+        return sum('synchroniz' in str(w.message) for w in seen)
+    assert waits(ProgressiveResize(increase_by=8, verbose=False, preallocate=False, try_sizes=False))<=waits()+12   # 32 batches, 5 sizes
 
 @pytest.mark.cuda
 def test_silent_in_mixed_precision_on_cuda():

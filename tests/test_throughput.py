@@ -327,3 +327,11 @@ def test_on_cuda():
     assert (df.step_ms>0).all() and (df.wait_ms>=0).all()
     learn.remove_cb(m := learn.throughput_monitor)
     assert pickle.loads(pickle.dumps(m)).to_df().equals(df)
+
+@pytest.mark.cuda
+def test_workers_beside_events():
+    "A worker is forked at each loop, while events of the last one may wait for the garbage collector"
+    def dl(): return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(64,3,64,64), torch.arange(64)%2), batch_size=8, num_workers=2, pin_memory=True)
+    learn = learner(DataLoaders(dl(), dl(), device='cuda'), ProgressiveResize(increase_by=16, verbose=False), ThroughputMonitor(verbose=False))
+    for _ in range(3): learn.fit(2)
+    assert str(learn.preview_resize(2, show_plot=False))
