@@ -164,7 +164,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #7b55b5ba
+# %% ../nbs/19_lightning.ipynb #cdb5cb4d
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -204,6 +204,9 @@ class TrainerRun(TrainingRun):
             self.backends[key] = make(loader, new_spec=self.new_spec, method=a.method, mode=a.resize_mode,
                                       multiple_of=1 if a.user_schedule else a.growth.multiple_of, **kwargs)
         return self.backends[key]
+
+    @property
+    def must_grow(self): return not self.trainer.fast_dev_run
 
     def new_schedule(self, final, n_epoch): return self.length.schedule(self.args.growth, final)
 

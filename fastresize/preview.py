@@ -79,12 +79,14 @@ def _twin(learn, cbs):
             with res.no_logging(): yield res
         finally: res.opt = None   # nothing holds on to the optimizer's memory
 
-# %% ../nbs/18_preview.ipynb #11cf7f5b
+# %% ../nbs/18_preview.ipynb #80a085e0
 class _OneBatch(Callback):
     "End the fit after its first batch, and keep the plan that it was made by"
     order = 1000
     def after_batch(self):
-        self.plan = self.progressive_resize.training_run
+        cb = self.progressive_resize
+        self.plan = cb.training_run
+        cb.stop()   # this is no training that ended too early
         raise CancelFitException
 
 class _AtSize(Callback):
@@ -331,7 +333,7 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/18_preview.ipynb #eb99b6dd
+# %% ../nbs/18_preview.ipynb #c0e57aa9
 def _three(sizes):
     "The first of `sizes`, the last, and the one that lies between them by its pixels"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -358,7 +360,7 @@ def preview_resize(self:Learner,
     `minutes` more often, up to a twentieth of that time or 20 seconds. Puts back what they changed; the model is moved to the device of
     the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision, memory format, mixup, and gradients.
     Within `distrib_ctx` all processes go by what the first of them measured; what they exchange is not part of it."""
-    if minutes is None: expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
+    if minutes is None: expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0, the epochs of the training; or pass `minutes=`')
     else:
         expect(n_epoch is None, 'n_epoch', n_epoch, 'None beside `minutes`')
         expect(is_real(minutes) and minutes>0, 'minutes', minutes, 'a number above 0')
@@ -396,7 +398,7 @@ def preview_resize(self:Learner,
     if show_plot: res.plot()
     return res
 
-# %% ../nbs/18_preview.ipynb #4ffa1c4c
+# %% ../nbs/18_preview.ipynb #245626ce
 def _sized_batch(dl, size, n, method, mode):
     "`n` items of `dl` as a batch of `size`, with the same random choices every time"
     steer = Steer(dl)
@@ -406,6 +408,12 @@ def _sized_batch(dl, size, n, method, mode):
         if size_of(tuple(b[:1]))==size: return b
         return type(b)((*resize_batch(tuple(b[:1]), size=size, method=method, mode=mode or 'bilinear')[0], *b[1:]))
 
+def _full_size(dl):
+    b = some_items(dl, 1)
+    size = b and size_of(tuple(b[:1]))
+    expect(size, 'dls', dl, 'a loader of images over a dataset with a length')
+    return size
+
 def _pictures(dl, b):
     "The pictures of batch `b`, `(height, width, 3)` between 0 and 1"
     decode = getattr(getattr(unwrap(dl), 'after_batch', None), 'decode', noop)
@@ -414,10 +422,10 @@ def _pictures(dl, b):
     x = x[:,:3] if x.shape[1]>=3 else x[:,:1].expand(-1,3,-1,-1)
     return x.float().clamp(0, 1).permute(0,2,3,1).numpy()
 
-# %% ../nbs/18_preview.ipynb #46181828
+# %% ../nbs/18_preview.ipynb #3e31430a
 def show_sizes(
     dls, # `DataLoaders`, or one loader
-    schedule:SizeSchedule, # For instance `learn.progressive_resize.schedule`, or from `size_schedule`
+    schedule:SizeSchedule=None, # For instance `learn.progressive_resize.schedule`; by default that of `ProgressiveResize()` for the loader's images
     n:int=3, # Pictures
     n_size:int=6, # Sizes, at most: the first, the last, and some between them
     method:str='interpolate', # How images are made small: interpolate, crop or lowpass
@@ -426,9 +434,10 @@ def show_sizes(
 ):
     "The same training pictures at the sizes of `schedule`, side by side, as the model sees them"
     import matplotlib.pyplot as plt
-    expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
+    expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, or None')
     for k,v in dict(n=n, n_size=n_size).items(): expect(is_int(v) and v>0, k, v, 'an int above 0')
     dl = dls.train if isinstance(dls, DataLoaders) else dls
+    if schedule is None: schedule = Growth().schedule(_full_size(dl), 4)
     sizes = [schedule.sizes[i] for i in dict.fromkeys(np.linspace(0, len(schedule.sizes)-1, n_size).round().astype(int))]
     columns = [_pictures(dl, _sized_batch(dl, s, n, method, None if s==schedule.final else mode)) for s in sizes]
     h,w = schedule.final

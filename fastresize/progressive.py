@@ -22,7 +22,7 @@ from .run import check_args
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/16_progressive.ipynb #cd0926ba
+# %% ../nbs/16_progressive.ipynb #61d29787
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -62,20 +62,21 @@ class ProgressiveResize(OnlyTrains):
         self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
-        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more; 0 without `resize_items=True`')
+        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, and `resize_items=True` beside it')
 
-    def _end(self):
+    def stop(self):
+        "Leave the training alone from here on"
         if self.training_run: self._pause()
         self.training_run = self.loop = self.log = self.first_steps = self.compiling = self.trackers = None
 
     def before_fit(self):
         "Plan the training"
         if self.learn.lock.locked(): return   # somebody predicts, perhaps in the middle of a training
-        self._end()
+        self.stop()
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
         if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while layers are frozen.')
-        expect(len(self.learn._grab_cbs(ProgressiveResize))==1, 'cbs', self.learn.cbs, 'one `ProgressiveResize`, on the learner or in `fit(cbs=...)`')
+        if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected it on the learner or in `fit(cbs=...)`, not in both')
         plan = LearnerRun(self.learn, self, self.n_epoch)
         if plan.no_images: return
         self.training_run,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
@@ -144,7 +145,7 @@ class ProgressiveResize(OnlyTrains):
 
     def _pause(self):
         "Undo all changes until the training goes on, if it does: a loop has ended early"
-        for o in filter(None, (self.first_steps, self.log, self.trackers, self.training_run.cache)): o.close()
+        for o in filter(None, (self.first_steps, self.log, self.trackers, self.training_run and self.training_run.cache)): o.close()
 
     def after_fit(self):
         "Say what is known only now"
@@ -153,4 +154,4 @@ class ProgressiveResize(OnlyTrains):
         self._say(self.schedule and self.log.timer.message(self.schedule.final, self.resize_items, self.training_run.bs_factor))
         for o in self.training_run.final_warnings(): warn(o)
         if self.schedule and self.training_run.size==self.schedule.final: self.full_size_reached = self.schedule.final
-        self._end()
+        self.stop()

@@ -48,7 +48,7 @@ def check_args(
            'False in Batch mode, where growths come in the middle of an epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
 
-# %% ../nbs/07_run.ipynb #d5072ccf
+# %% ../nbs/07_run.ipynb #4dc38a5d
 def enlarged(final, full_size) -> str: # Both `(height, width)` in pixels; None where it is not so
     "A warning that the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -79,6 +79,8 @@ class TrainingRun:
         self.args,self.n_epoch,self.train,self.valid,self.warn = args,n_epoch,train,valid,warn
         self.schedule,self.size,self.no_images,self.on_schedule_ready = None,None,False,None
 
+    must_grow = True # Whether a training is refused whose images would not begin to grow
+
     @property
     def requested_size(self):
         "The final size that the user asks for, or None"
@@ -93,6 +95,9 @@ class TrainingRun:
         full_size,final = self.train.full_size,self.requested_size
         if not (final or full_size): return
         self.schedule = self.args.user_schedule or self.new_schedule(final or full_size, self.n_epoch)
+        start,n = self.args.growth.start,self.n_epoch
+        expect(self.args.user_schedule or not self.must_grow or not is_int(start) or start<=n, 'start', start,
+               f'at most {n:.4g} for {counted(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
         self.set_references()
         if full_size and (message := in_lists(self.schedule.final, full_size) if self._varies else enlarged(self.schedule.final, full_size)): self.warn(message)
         if self.on_schedule_ready: self.on_schedule_ready()
@@ -156,7 +161,10 @@ class TrainingRun:
         found,planned = [len({*o}-{s.initial}) for o in (sizes, s.sizes)]
         if found<planned:
             cause = '`schedule`' if a.user_schedule else f'`increase_by`={a.increase_by!r}'
-            return f'{cause} makes {len(s.pcts)} growths, but only {found} of them find a batch of their own; the other sizes are skipped'
+            gap = max(b-a for a,b in zip(s.initial, s.final))
+            larger = '' if a.user_schedule else f' Larger growths are as good: `increase_by`={-(-gap//(max(1, found)*a.growth.multiple_of))*a.growth.multiple_of}'
+            return (f'{cause} makes {len(s.pcts)} growths, but there are batches for only {found} of them; the other sizes are skipped, '
+                    f'which does no harm.{larger}')
 
     def cut_short(self) -> str: # Or None
         "A warning that the training has ended before full size"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['initial_for', 'area', 'SizeSchedule', 'IncreaseMode', 'gap', 'Growth', 'size_schedule']
 
-# %% ../nbs/01_schedule.ipynb #2dafebf5
+# %% ../nbs/01_schedule.ipynb #6c8107ae
 import math
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from numbers import Real
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
-from .check import as_size, counted, expect, is_int, is_real
+from .check import as_size, counted, expect, is_int, is_real, is_sequence
 
-# %% ../nbs/01_schedule.ipynb #92d67808
+# %% ../nbs/01_schedule.ipynb #e5bdfecf
 def initial_for(
     initial_size:int|float|tuple, # A float is a fraction of `final`; an int or `(height, width)` is pixels
     final:tuple, # Final `(height, width)` in pixels
@@ -30,7 +30,9 @@ def initial_for(
     if isinstance(initial_size, Real) and not is_int(initial_size):
         expect(is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
         hw = tuple(int(initial_size*s + 1e-9) for s in final)
-    else: hw = as_size(initial_size, 'initial_size')
+    else:
+        expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
+        hw = as_size(initial_size, 'initial_size')
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))
     expect(all(s<=f for s,f in zip(hw,final)) and hw!=final, 'initial_size', initial_size, accepted)
     return hw

@@ -95,7 +95,7 @@ class SteeredBackend(FastaiItems):
 
 def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #b343cc34
+# %% ../nbs/14_training.ipynb #6f14326b
 class LearnerRun(TrainingRun):
     "A training of a `Learner`, planned; and the loops of it"
     def __init__(self,
@@ -123,6 +123,9 @@ class LearnerRun(TrainingRun):
         kwargs = dict(new_spec=self.new_spec, sample=sample, method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of)
         if is_fastai_loader(unwrap(dl)): return SteeredBackend(dl, small=False, move=self.learn._set_device, **kwargs)
         return (ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs))
+
+    @property
+    def must_grow(self): return not getattr(self.learn.opt, 'frozen_idx', 0)   # the first phase of `fine_tune` may be too short
 
     @property
     def backends(self): return [(o,name) for o,name in ((self.train,'training'),(self.valid,'validation')) if o]

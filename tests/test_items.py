@@ -531,7 +531,7 @@ def test_kept_for_loaders_in_plain_pytorch(files):
     learn = photo_learner(dls_of(ImageFolder(files, pipelines['v1_resize']())), small_items(cache_items=1e8))
     with pytest.warns(UserWarning, match='`cache_items`: nothing was kept: no picture was opened'): learn.fit(2)
 
-@pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected a number of bytes, 0 or more; 0 without `resize_items=True`"),
+@pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected a number of bytes, 0 or more, and `resize_items=True` beside it"),
     (dict(cache_items=-1, resize_items=True), "`cache_items`=-1: expected a number of bytes, 0 or more"),
     (dict(cache_items='1GB', resize_items=True), "`cache_items`='1GB': expected a number of bytes")])
 def test_what_cannot_be_kept_in(args, words):

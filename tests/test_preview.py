@@ -242,3 +242,15 @@ def test_a_preview_with_larger_batches_measures_them():
     p = learn.preview_resize(4, n_batch=1, show_plot=False, max_bs=32, increase_by=8, try_sizes=False, preallocate=False)
     assert {(32,32),(8,64)}<=counts and p.larger==(128,8,32,True)
     assert len(p.sizes_of(p.schedule, 0))==4 and len(p.sizes_of(SizeSchedule((64,)), 0))==16
+
+def test_a_preview_warns_of_nothing():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        preview(learn)
+
+def test_sizes_are_shown_without_a_schedule():
+    "As on the front page: those of `ProgressiveResize()`"
+    axs = show_sizes(make_dls(*aug_transforms()))
+    assert [a.get_title() for a in axs[0]]==['32 px','40 px','44 px','52 px','56 px','64 px'] and len(axs)==3
+    with pytest.raises(ValueError, match='`schedule`=64: expected a `SizeSchedule`, or None'): show_sizes(make_dls(), 64)

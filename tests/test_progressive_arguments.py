@@ -15,12 +15,12 @@ at_once = [ # arguments, and words of the message
     (dict(start=-1),                        '`start`=-1: expected an epoch, counted from 0'),
     (dict(start='early'),                   "`start`='early': expected a fraction"),
     (dict(start=None),                      '`start`=None: expected a fraction'),
-    (dict(initial_size=0),                  '`initial_size`=0: expected a positive int'),
+    (dict(initial_size=0),                  '`initial_size`=0: expected a fraction between 0 and 1, or pixels'),
     (dict(initial_size=0.),                 '`initial_size`=0.0: expected a fraction between 0 and 1'),
     (dict(initial_size=1.),                 '`initial_size`=1.0: expected a fraction between 0 and 1'),
     (dict(initial_size=2.),                 '`initial_size`=2.0: expected a fraction between 0 and 1'),
     (dict(initial_size=nan),                '`initial_size`=nan: expected a fraction'),
-    (dict(initial_size=-32),                '`initial_size`=-32: expected a positive int'),
+    (dict(initial_size=-32),                '`initial_size`=-32: expected a fraction between 0 and 1, or pixels'),
     (dict(initial_size='half'),             "`initial_size`='half': expected"),
     (dict(initial_size=(32,)),              '`initial_size`=(32,): expected'),
     (dict(initial_size=(32,32,32)),         '`initial_size`=(32, 32, 32): expected'),
@@ -108,7 +108,7 @@ def test_plain_words_for_the_mode():
     for mode in ('batch','epoch'): assert ProgressiveResize(increase_mode=mode).increase_mode == IncreaseMode(mode)
 
 surprises = [ # epochs, arguments, the size of the last batch, words
-    (2, dict(start=3, finish=4),                        32, '`start`=3 and `finish`=4: in 2 epochs of 8 batches the training stays at the size [32, 32] and never reaches [64, 64]'),
+    (2, dict(start=2, finish=4),                        32, '`start`=2 and `finish`=4: in 2 epochs of 8 batches the training stays at the size [32, 32] and never reaches [64, 64]'),
     (2, dict(start=1, finish=4),                        40, 'the training ends with the size [40, 40] and never reaches [64, 64]'),
     (1, dict(start=0.5, finish=1.0),                    56, 'in 1 epoch of 8 batches the training ends with the size [56, 56]'),
     (2, dict(start=1, finish=2, increase_mode='epoch'), 32, 'the training stays at the size [32, 32]'),
@@ -121,13 +121,24 @@ def test_never_reaching_full_size_is_said(n, kwargs, last, words):
     assert [words in str(o.message) for o in w].count(True) == 1
     assert learn.seen.train[-1] == (last,last)
 
+@pytest.mark.parametrize('kwargs', [dict(start=50, finish=75),dict(start=3, finish=4)], ids=str)
+def test_epochs_that_the_training_does_not_have_are_refused(kwargs):
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs))
+    with pytest.raises(ValueError, match=f'`start`={kwargs["start"]}: expected at most 2 for 2 epochs of training, or a fraction of it between 0 and 1'): learn.fit(2)
+    assert not learn.seen.train
+
+def test_the_first_phase_of_fine_tune_may_be_too_short():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(start=2, finish=3, increase_by=8), splitter=lambda m: [params(m[0]),params(m[1:])])
+    with pytest.warns(UserWarning, match='in 1 epoch of 8 batches the training stays'): learn.fine_tune(4)
+    assert {*learn.seen.train[:8]}=={(32,32)} and learn.seen.train[-1]==(64,64)
+
 def test_more_growths_than_batches():
     "8 batches, 16 growths: sizes are skipped, full size still comes at finish, and it is said once"
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=2))
     with pytest.warns(UserWarning) as w: learn.fit(1)
     assert learn.seen.train == due(8, by=2) and learn.seen.train[6:] == [(64,64)]*2
     said = [str(o.message) for o in w if 'growths' in str(o.message)]
-    assert len(said)==1 and '`increase_by`=2 makes 16 growths, but only 3 of them find a batch of their own' in said[0]
+    assert len(said)==1 and '`increase_by`=2 makes 16 growths, but there are batches for only 3 of them; the other sizes are skipped, which does no harm. Larger growths are as good: `increase_by`=11' in said[0]
 
 def test_a_normal_training_warns_of_nothing():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
@@ -207,7 +218,7 @@ def test_iterable_dataset_loses_no_item(kwargs):
 
 def test_two_callbacks_are_one_too_many():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize())
-    with pytest.raises(ValueError, match='`cbs`=.*: expected one `ProgressiveResize`'): learn.fit(1, cbs=ProgressiveResize())
+    with pytest.raises(ValueError, match='`cbs`: found more than one `ProgressiveResize`: expected it on the learner or in'): learn.fit(1, cbs=ProgressiveResize())
 
 def test_no_batches_is_said():
     learn = learner(make_dls(*aug_transforms(), bs=500), ProgressiveResize())
