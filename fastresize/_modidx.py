@@ -9,6 +9,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastresize.backends.DecoderBackend.at': ('backends.html#decoderbackend.at', 'fastresize/backends.py'),
                                      'fastresize.backends.DecoderBackend.begin': ( 'backends.html#decoderbackend.begin',
                                                                                    'fastresize/backends.py'),
+                                     'fastresize.backends.DecoderBackend.epoch': ( 'backends.html#decoderbackend.epoch',
+                                                                                   'fastresize/backends.py'),
                                      'fastresize.backends.DecoderBackend.finish': ( 'backends.html#decoderbackend.finish',
                                                                                     'fastresize/backends.py'),
                                      'fastresize.backends.ItemsBackend': ('backends.html#itemsbackend', 'fastresize/backends.py'),

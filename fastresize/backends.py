@@ -331,7 +331,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
-# %% ../nbs/05_backends.ipynb #14c0d78f
+# %% ../nbs/05_backends.ipynb #5ef9c3b6
 class DecoderBackend(SizeBackend):
     "The decoder of the loader makes images of the size that it is told"
     def __init__(self,
@@ -348,6 +348,13 @@ class DecoderBackend(SizeBackend):
     def _set(self, size):
         if callable(self.set_size): self.set_size(size)
         else: self.set_size.output_size = size
+
+    def epoch(self, *args):
+        "Iterate the loader once; then an `output_size` is as it was"
+        orig = getattr(self.set_size, 'output_size', None)
+        try: yield from super().epoch(*args)
+        finally:
+            if not callable(self.set_size): self.set_size.output_size = orig
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):

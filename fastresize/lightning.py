@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['TrainLength', 'TrainerRun', 'announce', 'preflight', 'comparing', 'forget_best', 'ProgressiveResizeCallback']
 
-# %% ../nbs/19_lightning.ipynb #28bf9bca
+# %% ../nbs/19_lightning.ipynb #972cd3a4
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
-    raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install 'fastresize[lightning]'") from e
+    raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install lightning") from e
 
 import math, warnings
 from contextlib import ExitStack

@@ -48,7 +48,7 @@ def check_args(
            'False in Batch mode, where growths come in the middle of an epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
 
-# %% ../nbs/07_run.ipynb #4dc38a5d
+# %% ../nbs/07_run.ipynb #86fd271d
 def enlarged(final, full_size) -> str: # Both `(height, width)` in pixels; None where it is not so
     "A warning that the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -95,9 +95,8 @@ class TrainingRun:
         full_size,final = self.train.full_size,self.requested_size
         if not (final or full_size): return
         self.schedule = self.args.user_schedule or self.new_schedule(final or full_size, self.n_epoch)
-        start,n = self.args.growth.start,self.n_epoch
-        expect(self.args.user_schedule or not self.must_grow or not is_int(start) or start<=n, 'start', start,
-               f'at most {n:.4g} for {counted(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
+        start,n = None if self.args.user_schedule or not self.must_grow else self.args.growth.start,self.n_epoch
+        expect(not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {counted(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
         self.set_references()
         if full_size and (message := in_lists(self.schedule.final, full_size) if self._varies else enlarged(self.schedule.final, full_size)): self.warn(message)
         if self.on_schedule_ready: self.on_schedule_ready()

@@ -1,5 +1,5 @@
 "A loop of one's own: the size of every batch, who makes it, and what stays as it was"
-import itertools
+import gc, itertools
 import torch.utils.data as tud
 import torchvision.transforms as v1, torchvision.transforms.v2 as v2
 from torch.utils.data.distributed import DistributedSampler
@@ -174,3 +174,7 @@ def test_a_decoder_that_is_told_once_an_epoch():
     loader = sized_loader(dl, schedule, 4, set_size=dl)
     assert got(loader)==[s for e in range(4) for s in schedule.sizes_of(e, 4, 4)]
     assert dl.seen==[schedule.sizes_of(e, 4, 4)[0] for e in range(4)]   # nothing was resized afterwards
+    assert dl.output_size==(64,64)
+    next(iter(loader))   # a look that is thrown away
+    gc.collect()
+    assert dl.output_size==(64,64)
