@@ -510,8 +510,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'fastresize/preview.py'),
                                     'fastresize.preview._Stopwatch.before_train': ( 'preview.html#_stopwatch.before_train',
                                                                                     'fastresize/preview.py'),
-                                    'fastresize.preview._Stopwatch.before_validate': ( 'preview.html#_stopwatch.before_validate',
-                                                                                       'fastresize/preview.py'),
                                     'fastresize.preview._copies': ('preview.html#_copies', 'fastresize/preview.py'),
                                     'fastresize.preview._full_size': ('preview.html#_full_size', 'fastresize/preview.py'),
                                     'fastresize.preview._loader_kept': ('preview.html#_loader_kept', 'fastresize/preview.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['agreed', 'Preview', 'most_epochs', 'show_sizes']
 
-# %% ../nbs/18_preview.ipynb #5c12e292
+# %% ../nbs/18_preview.ipynb #a49fa8ae
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
@@ -22,6 +22,7 @@ from fastai.learner import Learner
 from fastai.torch_core import default_device
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
+from fastprogress.fastprogress import progress_bar
 
 from .check import counted, duration, expect, is_int, is_real, short
 from .compiled import is_compiled
@@ -79,7 +80,7 @@ def _twin(learn, cbs):
             with res.no_logging(): yield res
         finally: res.opt = None   # nothing holds on to the optimizer's memory
 
-# %% ../nbs/18_preview.ipynb #80a085e0
+# %% ../nbs/18_preview.ipynb #1dd8a41b
 class _OneBatch(Callback):
     "End the fit after its first batch, and keep the plan that it was made by"
     order = 1000
@@ -104,15 +105,19 @@ class _AtSize(Callback):
     def _wrap(self, backend): self.loop = self.plan.loop_at(self.size, backend)
 
 class _Stopwatch(Callback):
-    "Mark the end of each of at most `n` training and `n` validation batches, and cancel what follows"
+    "Mark the end of each of at most `n` training and `n` validation batches, or as many as `seconds` allow, and cancel what follows"
     order = 1000
-    def __init__(self, n): self.n,self.marks = n,{}
+    def __init__(self, n, seconds=None): self.n,self.seconds,self.marks = n,seconds,{}
     def _mark(self): self.marks.setdefault(self.training, []).append(mark(next(self.model.parameters()).device))
-    def before_train(self): self._mark()
-    def before_validate(self): self._mark()
+    def before_train(self):
+        self.begun = perf_counter()
+        self._mark()
+    before_validate = before_train
     def after_batch(self):
         self._mark()
-        if len(self.marks[self.training])>self.n: raise CancelTrainException if self.training else CancelValidException
+        n = len(self.marks[self.training])-1
+        late = self.seconds and n>3 and perf_counter()-self.begun>self.seconds
+        if n>=self.n or late: raise CancelTrainException if self.training else CancelValidException
 
 # %% ../nbs/18_preview.ipynb #5090fcd9
 def _pace(marks, n_warm):
@@ -122,7 +127,7 @@ def _pace(marks, n_warm):
     a_batch = seconds_between(marks[n_warm], marks[-1])/(len(marks)-1-n_warm)
     return max(0., seconds_between(marks[0], marks[n_warm]) - n_warm*a_batch),a_batch
 
-# %% ../nbs/18_preview.ipynb #cce8e026
+# %% ../nbs/18_preview.ipynb #b2d5c5c9
 def _shared(learn):
     "How many processes share a training of `learn`"
     return dist.get_world_size() if hasattr(learn, 'distributed_trainer') and dist.is_initialized() else 1
@@ -145,11 +150,11 @@ def _planned(twin, cb, n_epoch) -> LearnerRun:
     twin.fit(n_epoch, cbs=[cb,first])
     return first.plan
 
-def _measure(twin, plan, size, n_batch):
+def _measure(twin, plan, size, n_batch, seconds=None):
     "Seconds to begin and seconds a batch at `size`, in training and in validation"
     n = _most_workers(twin.dls)
     n_warm = 2+2*n                                  # what the workers load ahead, and two
-    watch = _Stopwatch(n_warm + max(n_batch, 2*n))  # workers deliver in turn: less than a few turns would miss the waiting
+    watch = _Stopwatch(n_warm + max(n_batch, 2*n), seconds)  # workers deliver in turn: less than a few turns would miss the waiting
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return [*_pace(watch.marks[True], n_warm), *_pace(watch.marks.get(False, ()), n_warm)]
 
@@ -333,11 +338,13 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/18_preview.ipynb #c0e57aa9
+# %% ../nbs/18_preview.ipynb #8b042024
 def _three(sizes):
     "The first of `sizes`, the last, and the one that lies between them by its pixels"
     middle = (area(sizes[0])+area(sizes[-1]))/2
     return list(dict.fromkeys([sizes[0], min(sizes, key=lambda s: abs(area(s)-middle)), sizes[-1]]))
+
+_longest = 30 # Seconds, about, that a preview may take
 
 def _with_args(cb, kwargs):
     "`cb`, or a `ProgressiveResize` like it but for `kwargs`"
@@ -356,8 +363,8 @@ def preview_resize(self:Learner,
 ) -> Preview: # Shows itself as a table; has `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
     """Predict what progressive resizing saves in a training of `n_epoch` epochs, or how many fit into `minutes`. Raises what `fit` would raise
 
-    Runs a few batches at three sizes, below full size also with `resize_items=True`: two or three times each, for longer trainings of
-    `minutes` more often, up to a twentieth of that time or 20 seconds. Puts back what they changed; the model is moved to the device of
+    Runs a few batches at three sizes, below full size also with `resize_items=True`: up to three times each, for about 30 seconds at most;
+    for `minutes` more often, up to a twentieth of that time or 20 seconds. Puts back what they changed; the model is moved to the device of
     the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision, memory format, mixup, and gradients.
     Within `distrib_ctx` all processes go by what the first of them measured; what they exchange is not part of it."""
     if minutes is None: expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0, the epochs of the training; or pass `minutes=`')
@@ -379,9 +386,17 @@ def preview_resize(self:Learner,
         small = plan.with_small_items() if try_items else None
         points = [(plan,s) for s in sizes] + [(small,s) for s in sizes if small and s!=plan.schedule.final]
         least,until = 2 if _most_workers(self.dls) else 3,perf_counter() + min(3*(minutes or 0), 20)
-        rounds = []
-        while len(rounds)<least or perf_counter()<until:
-            rounds.append({(p,s): _measure(twin, p, s, n_batch) for p,s in points[::(-1)**len(rounds)]})
+        limit,rounds = None if _shared(self)>1 else _longest/least/len(points),[]   # processes that share a step have to end together
+        def enough():
+            if len(rounds)>=least: return perf_counter()>=until
+            training = n_epoch*len(self.dls.train)*rounds[0][plan,sizes[-1]][1]
+            return perf_counter()-start>max(5, min(_longest, .03*training))
+        def runs():
+            while not rounds or not agreed(self, enough()):
+                rounds.append({})
+                yield from points[::(-1)**(1+len(rounds))]
+        for p,s in progress_bar(runs(), total='noinfer', leave=False) if hasattr(self, 'progress') else runs():
+            rounds[-1][p,s] = _measure(twin, p, s, n_batch, limit)
     over = min,median,min,median   # only the first beginning may have something to compile
     begins,*found = agreed(self, [begins, *([f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points)])
     found = dict(zip(points, found))

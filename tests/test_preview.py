@@ -254,3 +254,16 @@ def test_sizes_are_shown_without_a_schedule():
     axs = show_sizes(make_dls(*aug_transforms()))
     assert [a.get_title() for a in axs[0]]==['32 px','40 px','44 px','52 px','56 px','64 px'] and len(axs)==3
     with pytest.raises(ValueError, match='`schedule`=64: expected a `SizeSchedule`, or None'): show_sizes(make_dls(), 64)
+
+def test_it_ends_in_time(clock):
+    "A model of a second a batch: one round of runs, each cut short, not three of them"
+    class Slow(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, x): clock.sleep(1); return self.m(x)
+    learn = learner(make_dls(*aug_transforms(), n=200), ProgressiveResize(increase_by=8, try_sizes=False, preallocate=False), model=Slow())
+    before = clock()
+    p = learn.preview_resize(100, n_batch=40, show_plot=False)
+    assert clock()-before<=5*2*8 and p.pace((64,64))[1]==pytest.approx(1)
+    before = clock()
+    learn.preview_resize(4, n_batch=2, show_plot=False)   # a short training: what there is time for
+    assert clock()-before<=5*2*8
