@@ -193,7 +193,7 @@ two_parts = lambda: nn.Sequential(nn.Conv2d(3,8,3,2), nn.Sequential(nn.AdaptiveA
 def test_a_frozen_body_is_worth_a_word():
     learn = learner(make_dls(*aug_transforms()), resize(verbose=True), model=two_parts(), splitter=lambda m: [params(m[0]),params(m[1])])
     learn.freeze()
-    assert 'where the photographs are of the kind it has seen, progressive resizing may cost accuracy' in advised(learn)
+    assert 'fine-tuning on a few hundred photographs lost accuracy with small images' in advised(learn)
     learn.progressive_resize.verbose = False
     assert advised(learn)==''
     learn.progressive_resize.verbose = True
