@@ -389,6 +389,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'fastresize.log.Trackers.message': ('log.html#trackers.message', 'fastresize/log.py'),
                                 'fastresize.log.columns': ('log.html#columns', 'fastresize/log.py'),
                                 'fastresize.log.file_columns': ('log.html#file_columns', 'fastresize/log.py'),
+                                'fastresize.log.launch_advice': ('log.html#launch_advice', 'fastresize/log.py'),
                                 'fastresize.log.running': ('log.html#running', 'fastresize/log.py')},
             'fastresize.loops': { 'fastresize.loops.SizedLoader': ('loops.html#sizedloader', 'fastresize/loops.py'),
                                   'fastresize.loops.SizedLoader.__getattr__': ('loops.html#sizedloader.__getattr__', 'fastresize/loops.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['agreed', 'Preview', 'most_epochs', 'show_sizes']
 
-# %% ../nbs/18_preview.ipynb #a49fa8ae
+# %% ../nbs/18_preview.ipynb #daabb835
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
@@ -26,6 +26,7 @@ from fastprogress.fastprogress import progress_bar
 
 from .check import counted, duration, expect, is_int, is_real, short
 from .compiled import is_compiled
+from .log import launch_advice
 from .batch import leaves, size_of
 from .probe import no_trace, private_look, some_items, unwrap
 from .training import LearnerRun, no_batches
@@ -229,7 +230,7 @@ class Preview:
     @property
     def speedup(self): return self.full_seconds/self.seconds
 
-# %% ../nbs/18_preview.ipynb #b371dda7
+# %% ../nbs/18_preview.ipynb #052f8e9f
 @patch
 def to_df(self:Preview) -> pd.DataFrame: # One row a size
     "`from_epoch`, `size` in pixels, `ms_per_batch` of training, whether that was `measured`, and `share_pct` of the predicted time"
@@ -256,7 +257,7 @@ def verdict(self:Preview) -> str:
     share = self.pace(s.initial)[1]/self.pace(s.final)[1]/times
     batches = Counter(b for e in range(self.n_epoch) for b in self.sizes_of(s, e))
     steps = sum(n*self.pace(b)[1] for b,n in batches.items())
-    why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px' if share>.75 else
+    why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px{launch_advice()}' if share>.75 else
            f'only {steps/self.seconds:.0%} of the time goes into training batches' if steps<self.seconds/2 else 'so little of the training is below full size')
     return f' It does not pay here: {why}.'
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import fastresize.log
+from fastresize.log import launch_advice
 from util import *
 
 rows = pytest.mark.parametrize('increase_mode', ['batch','epoch'])
@@ -314,6 +315,12 @@ def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, clock):
     assert 'data; more workers may help.' in worth(capsys, clock, lambda h: 8, 4, resize_items=True)
     out = worth(capsys, clock, lambda h: h, start=.1, finish=.12, increase_by=32)
     assert 'did not pay here: so few of them were below full size.' in out
+
+def test_on_a_gpu_the_processor_may_be_what_takes_the_time(capsys, clock, monkeypatch):
+    monkeypatch.setattr('fastresize.log.torch.cuda.is_available', lambda: True)
+    assert launch_advice().startswith('; a fast GPU waits for the processor to launch each step, so larger batches or a fused optimizer')
+    monkeypatch.undo()
+    assert launch_advice()=='' or torch.cuda.is_available()
 
 def test_what_others_do_between_batches_is_not_waiting(capsys, clock):
     out = worth(capsys, clock, lambda h: 1, after=30)
