@@ -159,7 +159,7 @@ def _measure(twin, plan, size, n_batch, seconds=None):
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return [*_pace(watch.marks[True], n_warm), *_pace(watch.marks.get(False, ()), n_warm)]
 
-# %% ../nbs/18_preview.ipynb #6373a220
+# %% ../nbs/18_preview.ipynb #fed1716f
 @dataclass(repr=False)
 class Preview:
     "What a training will take, at full size and progressively, by what was measured"
@@ -175,6 +175,7 @@ class Preview:
     minutes:float=None # The time that the training was asked to fit into
     n_full:int=None # How many epochs at full size fit into that
     larger:tuple=None # Where small images come in larger batches: what `SizeSchedule.batches_of` wants besides the epoch
+    arguments:dict=None # Arguments of `ProgressiveResize` that were tried, where they are not their defaults
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -230,7 +231,7 @@ class Preview:
     @property
     def speedup(self): return self.full_seconds/self.seconds
 
-# %% ../nbs/18_preview.ipynb #052f8e9f
+# %% ../nbs/18_preview.ipynb #4e38fc2e
 @patch
 def to_df(self:Preview) -> pd.DataFrame: # One row a size
     "`from_epoch`, `size` in pixels, `ms_per_batch` of training, whether that was `measured`, and `share_pct` of the predicted time"
@@ -246,7 +247,7 @@ def __str__(self:Preview):
             f'{some/full:.0%} of the time, {full/some:.2f} times as fast. Measured at {sizes} px.'
             + ' Compiling is not in it: nearly every size is compiled anew.'*self.compiled
             + (f' With `resize_items=True` {self.with_items.speedup:.2f} times as fast.' if self.worth_items else '')
-            + self.verdict)
+            + self.verdict + self.advice)
 
 @patch(as_prop=True)
 def verdict(self:Preview) -> str:
@@ -260,6 +261,19 @@ def verdict(self:Preview) -> str:
     why = (f'a batch of {short(s.initial)} px takes {share:.2f} of the time of one of {short(s.final)} px{launch_advice()}' if share>.75 else
            f'only {steps/self.seconds:.0%} of the time goes into training batches' if steps<self.seconds/2 else 'so little of the training is below full size')
     return f' It does not pay here: {why}.'
+
+@patch(as_prop=True)
+def suggested(self:Preview) -> dict: # None: full size throughout
+    "The arguments of `ProgressiveResize`, of those that were tried, that take the least time"
+    return None if self.verdict else {**(self.arguments or {}), **(dict(resize_items=True) if self.worth_items else {})}
+
+@patch(as_prop=True)
+def advice(self:Preview) -> str:
+    "The call to write, in a sentence; nothing where it is not known what was tried"
+    if self.arguments is None: return ''
+    if self.suggested is None: return ' Stay at full size.'
+    args = ', '.join(f'{k}={"..." if k=="schedule" else repr(getattr(v, "value", v))}' for k,v in self.suggested.items())
+    return f' Suggested: `ProgressiveResize({args})`.'
 
 @patch(as_prop=True)
 def worth_items(self:Preview) -> bool:
@@ -339,7 +353,7 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/18_preview.ipynb #8b042024
+# %% ../nbs/18_preview.ipynb #de91b354
 def _three(sizes):
     "The first of `sizes`, the last, and the one that lies between them by its pixels"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -347,10 +361,11 @@ def _three(sizes):
 
 _longest = 30 # Seconds, about, that a preview may take
 
-def _with_args(cb, kwargs):
-    "`cb`, or a `ProgressiveResize` like it but for `kwargs`"
-    own = {} if cb is None else {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in signature(ProgressiveResize).parameters}
-    return ProgressiveResize(**{**own, **kwargs, 'verbose': False, 'frozen': True, 'cache_items': 0})
+def _arguments(cb):
+    "What `ProgressiveResize` was called with, where that is not its default"
+    defaults = {k: o.default for k,o in signature(ProgressiveResize).parameters.items()}
+    given = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
+    return {k: v for k,v in given.items() if v is not defaults[k] and v!=defaults[k]}
 
 @patch
 def preview_resize(self:Learner,
@@ -361,7 +376,7 @@ def preview_resize(self:Learner,
     minutes:float=None, # Instead of `n_epoch`: the time that the training shall take
     try_items:bool=True, # Also measure what `resize_items=True` would give, where that can be
     **kwargs, # Arguments of `ProgressiveResize` to try instead of those that the learner's own has
-) -> Preview: # Shows itself as a table; has `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
+) -> Preview: # Shows itself as a table; has `suggested`, `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
     """Predict what progressive resizing saves in a training of `n_epoch` epochs, or how many fit into `minutes`. Raises what `fit` would raise
 
     Runs a few batches at three sizes, below full size also with `resize_items=True`: up to three times each, for about 30 seconds at most;
@@ -373,7 +388,8 @@ def preview_resize(self:Learner,
         expect(n_epoch is None, 'n_epoch', n_epoch, 'None beside `minutes`')
         expect(is_real(minutes) and minutes>0, 'minutes', minutes, 'a number above 0')
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
-    cb = _with_args(next(iter(self._grab_cbs(ProgressiveResize)), None), kwargs)
+    tried = {**_arguments(next(iter(self._grab_cbs(ProgressiveResize)), None)), **kwargs}
+    cb = ProgressiveResize(**{**tried, 'verbose': False, 'frozen': True, 'cache_items': 0})
     if n_epoch is None: n_epoch = max([4, *(1+e for e in (cb.growth.start, cb.growth.finish) if is_int(e))])
     if not len(self.dls.train): raise ValueError(no_batches)
     if some_items(self.dls.train) is None:
@@ -409,7 +425,8 @@ def preview_resize(self:Learner,
     larger = plan.batch_budget() if cb.max_bs else None
     if larger: larger = (each(larger[0]), *larger[1:])
     other = small and Preview(*like, {s: found.get((small,s), v) for s,v in paces.items()}, cb.resize_valid, larger=larger)
-    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.user_schedule else cb.growth, begins, larger=larger)
+    res = Preview(*like, paces, cb.resize_valid, is_compiled(self.model), other, None if cb.user_schedule else cb.growth, begins, larger=larger,
+                  arguments={k: v for k,v in tried.items() if k!='verbose'})
     if minutes is not None: res = res.within(minutes)
     if show_plot: res.plot()
     return res

@@ -267,3 +267,22 @@ def test_it_ends_in_time(clock):
     before = clock()
     learn.preview_resize(4, n_batch=2, show_plot=False)   # a short training: what there is time for
     assert clock()-before<=5*2*8
+
+def test_the_call_to_write():
+    paces = {(32,32): [0.,0.02,0.,0.], (64,64): [0.,0.1,0.,0.]}
+    def of(paces=paces, **kwargs): return Preview(SizeSchedule((32,64), (.5,)), 4, (8,0), paces, **kwargs)
+    assert of().advice=='' and of().suggested=={}   # who made it by hand knows what it is of
+    p = of(arguments=dict(increase_by=8, increase_mode=IncreaseMode.Epoch))
+    assert str(p).endswith(" Suggested: `ProgressiveResize(increase_by=8, increase_mode='epoch')`.")
+    items = of({**paces, (32,32): [0.,0.01,0.,0.]})
+    p = of(with_items=items, arguments={})
+    assert p.suggested==dict(resize_items=True) and str(p).endswith(' Suggested: `ProgressiveResize(resize_items=True)`.')
+    flat = of({**paces, (32,32): [0.,0.1,0.,0.]}, arguments=dict(increase_by=8))
+    assert flat.suggested is None and str(flat).endswith(' Stay at full size.')
+
+def test_what_was_tried_is_suggested():
+    "The learner's own arguments and those of the call, but not what says nothing about the training"
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False, schedule=None))
+    assert preview(learn, initial_size=16).arguments==dict(increase_by=8, initial_size=16)
+    given = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((16,64), (0.9,))))
+    assert [*preview(given).arguments]==['schedule']
