@@ -4,6 +4,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'fastresize.backends': { 'fastresize.backends.DecoderBackend': ('backends.html#decoderbackend', 'fastresize/backends.py'),
                                      'fastresize.backends.DecoderBackend.__init__': ( 'backends.html#decoderbackend.__init__',
                                                                                       'fastresize/backends.py'),
+                                     'fastresize.backends.DecoderBackend._has_size': ( 'backends.html#decoderbackend._has_size',
+                                                                                       'fastresize/backends.py'),
                                      'fastresize.backends.DecoderBackend._set': ( 'backends.html#decoderbackend._set',
                                                                                   'fastresize/backends.py'),
                                      'fastresize.backends.DecoderBackend.at': ('backends.html#decoderbackend.at', 'fastresize/backends.py'),

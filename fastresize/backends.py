@@ -331,7 +331,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
-# %% ../nbs/05_backends.ipynb #5ef9c3b6
+# %% ../nbs/05_backends.ipynb #eb987ff5
 class DecoderBackend(SizeBackend):
     "The decoder of the loader makes images of the size that it is told"
     def __init__(self,
@@ -346,15 +346,19 @@ class DecoderBackend(SizeBackend):
         self.set_size,self.per_batch = set_size,per_batch
 
     def _set(self, size):
-        if callable(self.set_size): self.set_size(size)
-        else: self.set_size.output_size = size
+        self.told = tuple(size)
+        if self._has_size: self.set_size.output_size = self.told
+        else: self.set_size(self.told)
+
+    @property
+    def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
 
     def epoch(self, *args):
         "Iterate the loader once; then an `output_size` is as it was"
         orig = getattr(self.set_size, 'output_size', None)
         try: yield from super().epoch(*args)
         finally:
-            if not callable(self.set_size): self.set_size.output_size = orig
+            if self._has_size: self.set_size.output_size = orig
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
@@ -367,7 +371,7 @@ class DecoderBackend(SizeBackend):
         yield
 
     def finish(self, b, size):
-        "Nothing is left to do, unless the decoder goes on making images of full size"
+        "Nothing is left to do, unless the decoder made another size than it was told"
+        b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)
-        if self.full_size and self.spec.size(b)==self.full_size: return super().finish(b, size)
-        return to_device(b, self.device)
+        return b if self.spec.size(b) is None else self.resized(b, self.told)

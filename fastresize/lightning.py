@@ -164,7 +164,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #cdb5cb4d
+# %% ../nbs/19_lightning.ipynb #fbeb452c
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -174,6 +174,7 @@ class TrainerRun(TrainingRun):
     ):
         self.trainer,self.is_on,self.undo,self.length,self.announced,self.warned,self.tried = trainer,is_on,ExitStack(),None,False,False,False
         self.reached = 0,0   # `(height, width)` that a training which is resumed has come to
+        self.made_size = None   # what the schedule names for the training batch in hand
         self.args,self.backends,self._epoch = args,{},(None,None)
         super().__init__(args, math.inf, self.backend('train'), warn=warn)
         s = trainer.strategy
@@ -292,7 +293,9 @@ class TrainerRun(TrainingRun):
             if not self.tried:
                 self.tried = True
                 preflight(self, b)
-        return o.finish(b, self.size_now())
+        size = self.size_now()
+        if key=='train': self.made_size = size
+        return o.finish(b, size)
 
     def _give_up(self, b, key):
         o = self.backends[key]
@@ -398,7 +401,7 @@ def forget_best(trainer):
     for c in trainer.lr_scheduler_configs:
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
-# %% ../nbs/19_lightning.ipynb #9c83705e
+# %% ../nbs/19_lightning.ipynb #c4c03f2c
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -503,7 +506,7 @@ class ProgressiveResizeCallback(L.Callback):
         spec = run.train.spec
         size = spec.size(batch) or next(filter(None, map(spec.size, parts)), None)
         if size is None: return
-        self.current_size,run.size = size,run.size_now()
+        self.current_size,run.size = size,run.made_size
         self.reached = max(self.reached, run.size)
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['look_at', 'backend_for', 'SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #5101787a
+# %% ../nbs/08_loops.ipynb #aa451c46
 import sys
 from types import SimpleNamespace
 from warnings import warn
@@ -16,13 +16,13 @@ from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, ItemsBackend, SizeBackend, item_or_last
 from .batch import BatchSpec, boxes_warning, no_image
-from .check import expect, is_int, short
+from .check import counted, expect, is_int, short
 from .preflight import try_sizes
 from .probe import to_device
 from .run import TrainingRun, check_resizing
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #98596d68
+# %% ../nbs/08_loops.ipynb #84891879
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -83,7 +83,8 @@ class SizedLoader(GetAttr):
     def __len__(self): return len(self.sizes(self._next)) if self.run.args.max_bs else self.n_batch
 
     def __repr__(self):
-        how = f'finished batches are resized ({self.why})' if self.why else 'items are made small by the loader'
+        how = (f'finished batches are resized ({self.why})' if self.why else
+               'the decoder is told the size' if isinstance(self.backend, DecoderBackend) else 'items are made small by the loader')
         return f'SizedLoader: {short(self.schedule.initial)} to {short(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
@@ -103,7 +104,8 @@ class SizedLoader(GetAttr):
         epoch:int, # From 0
     ) -> list: # `(height, width)` in pixels
         "The size of every batch of an epoch"
-        return self.run.epoch_sizes(epoch, self.n_batch)[0]
+        res = self.run.epoch_sizes(epoch, self.n_batch)[0]
+        return [res[0]]*len(res) if isinstance(self.backend, DecoderBackend) and not self.backend.per_batch else res
 
     def __iter__(self):
         self._check_processes()
@@ -168,7 +170,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected what Accelerate makes of the loader: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #744fe3db
+# %% ../nbs/08_loops.ipynb #0c732a38
 def _forward(model, xb):
     "Call `model` with the inputs; with keywords where it does not take a dict"
     try: return model(*xb)
@@ -216,6 +218,7 @@ def sized_loader(
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches of an epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')
+    expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True beside `set_size`, because a loader without a length may have one epoch without end')
     expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'an optimizer of PyTorch')
 
     def new_spec(sample):
@@ -230,4 +233,7 @@ def sized_loader(
     why = None if set_size else '`resize_items`=False' if not resize_items else backend.why_not(schedule.initial) if small else 'it is no `DataLoader` of PyTorch'
     if small: backend.small = not why
     if model is not None: _try_model(model, backend, schedule)
-    return SizedLoader(loader, run, backend, n_batch, optimizer, why)
+    res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
+    if (last := res.sizes(n_epoch-1)[-1])!=schedule.final:
+        warn(f'`schedule`: in {counted(n_epoch, "epoch")} of {res.n_batch} batches the training ends with the size {list(last)} and never reaches {list(schedule.final)}')
+    return res

@@ -278,6 +278,14 @@ def test_a_training_that_is_cut_short_says_so():
     with pytest.warns(UserWarning, match='ended with images of .32, 32., before it came to .64, 64.'): trainer(resize(), Early()).fit(Module(), tensors())
     with pytest.warns(UserWarning, match='never reaches .64, 64.'): fitted(resize(finish=1., start=.9999), max_epochs=1)
 
+def test_what_a_training_has_reached_is_what_it_was_trained_with():
+    "Stopped behind a batch whose successor would have been larger"
+    class Early(L.Callback):
+        def on_train_batch_end(self, trainer, module, *_): trainer.should_stop = module.train_sizes[-1]==(56,56)
+    module,cb = Module(),resize()
+    with pytest.warns(UserWarning, match='ended with images of .56, 56., before it came to .64, 64.'): trainer(cb, Early()).fit(module, tensors())
+    assert module.train_sizes[-1]==(56,56)==cb.reached==cb.current_size
+
 # ---- modules and batches of all kinds
 
 class Crops(Module):

@@ -178,3 +178,42 @@ def test_a_decoder_that_is_told_once_an_epoch():
     next(iter(loader))   # a look that is thrown away
     gc.collect()
     assert dl.output_size==(64,64)
+    assert 'the decoder is told the size' in repr(loader)
+
+class Told:
+    "A loader with a decoder that may do as it is told"
+    def __init__(self, obeys=True, length=4): self.output_size,self.obeys,self.length = (64,64),obeys,length
+    def __iter__(self):
+        for _ in range(self.length): yield torch.rand(10,3,*(self.output_size if self.obeys else (64,64))),torch.arange(10)
+class Counted(Told):
+    def __len__(self): return self.length
+
+@pytest.mark.parametrize('per_batch', [False,True])
+def test_a_decoder_that_does_not_do_as_it_is_told(per_batch):
+    "The batch is resized"
+    dl = Counted(obeys=False)
+    loader = sized_loader(dl, size_schedule(64, 4, increase_by=16, increase_mode='epoch'), 4, set_size=dl, per_batch=per_batch)
+    assert got(loader)==[s for e in range(4) for s in loader.sizes(e)] and loader.sizes(0)==[(32,32)]*4
+
+def test_a_decoder_that_can_be_called_too():
+    class Module(nn.Module):
+        output_size = (64,64)
+        def forward(self, x): raise AssertionError('this decodes')
+    module,dl = Module(),Counted(obeys=False)
+    sizes = [b[0].shape[-1] for b in sized_loader(dl, size_schedule(64, 1, increase_by=32), 1, set_size=module, per_batch=True)]
+    assert sizes==[32,32,32,64] and module.output_size==(64,64)
+
+def test_a_decoder_without_end_that_is_told_once_is_refused():
+    dl = Told()
+    with pytest.raises(ValueError, match='`per_batch`=False: expected True beside `set_size`, because a loader without a length'): sized_loader(dl, schedule, 4, n_batch=4, set_size=dl)
+
+def test_sizes_of_a_decoder_that_is_told_once_are_those_of_its_epochs():
+    "And full size that comes in the middle of the last epoch never comes"
+    dl = Counted()
+    with pytest.warns(UserWarning, match='in 4 epochs of 4 batches the training ends with the size .48, 48. and never reaches .64, 64.'):
+        loader = sized_loader(dl, size_schedule(64, 4, increase_by=16, finish=.95), 4, set_size=dl)
+    assert got(loader)==[s for e in range(4) for s in loader.sizes(e)]
+
+def test_a_loop_that_never_reaches_full_size_is_warned_of():
+    with pytest.warns(UserWarning, match='`schedule`: in 1 epoch of 4 batches the training ends with the size .48, 48. and never reaches'):
+        sized_loader(torch_dls(n=32).train, size_schedule(64, 1, increase_by=8, finish=1.), 1)
