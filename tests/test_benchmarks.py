@@ -298,7 +298,7 @@ def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
 
 def test_what_a_results_file_says(module):
     run = module('run')
-    def row(arm, seed, kind='accuracy', **kwargs): return dict(arm=arm, seed=seed, kind=kind, arguments=dict(epochs=5), idle=True, **kwargs)
+    def row(arm, seed, kind='accuracy', **kwargs): return dict(arm=arm, seed=seed, kind=kind, arguments=dict(epochs=5), idle=True, **{'device': 'A', **kwargs})
     rows = [row(arm, i, accuracy=.8+d+.001*i, seconds=1.) for arm,d in (('full',0),('batch',.01)) for i in range(5)]
     rows[-1]['accuracy'] += .01
     seconds = [row(arm, i, 'seconds', seconds=s) for i,arm,s in ((0,'full',100.),(0,'batch',60.),(1,'full',120.),(1,'batch',60.))]
@@ -311,3 +311,6 @@ def test_what_a_results_file_says(module):
     assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5))==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5)) is None
     words = run.summary('imagenette', rows+seconds)
     assert '+1.2 ± 0.6' in words and '0.55 (0.50 to 0.60)' in words
+    other = [{**o, 'device':'B', 'accuracy':.5} for o in rows]
+    a,b = run.summary('imagenette', rows+seconds+other).split('\n\n')   # devices are not mixed
+    assert a==words and '5 epochs, B\n' in b and '+0.0' in b and '0.55' not in b
