@@ -22,7 +22,7 @@ from .check import expect, scale_size
 from .probe import some_items, to_device, unwrap
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #3c99668d
+# %% ../nbs/05_backends.ipynb #fdbf07e7
 def item_or_last(
     o:list, # What each batch of an epoch has
     i:int, # Which batch
@@ -84,6 +84,12 @@ class SizeBackend:
     ):
         "The context in which an epoch begins, with its first batch"
         return nullcontext()
+
+    def made_sizes(self,
+        sizes:list, # That the schedule names for the batches of an epoch
+    ) -> list: # `(height, width)` in pixels
+        "The sizes that these batches will have"
+        return sizes
 
     def at(self,
         size:tuple, # Of the batch that is taken from the loader in this context
@@ -331,7 +337,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
-# %% ../nbs/05_backends.ipynb #eb987ff5
+# %% ../nbs/05_backends.ipynb #4e360b11
 class DecoderBackend(SizeBackend):
     "The decoder of the loader makes images of the size that it is told"
     def __init__(self,
@@ -346,9 +352,9 @@ class DecoderBackend(SizeBackend):
         self.set_size,self.per_batch = set_size,per_batch
 
     def _set(self, size):
-        self.told = tuple(size)
-        if self._has_size: self.set_size.output_size = self.told
-        else: self.set_size(self.told)
+        self.decoder_size = tuple(size)
+        if self._has_size: self.set_size.output_size = self.decoder_size
+        else: self.set_size(self.decoder_size)
 
     @property
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
@@ -359,6 +365,8 @@ class DecoderBackend(SizeBackend):
         try: yield from super().epoch(*args)
         finally:
             if self._has_size: self.set_size.output_size = orig
+
+    def made_sizes(self, sizes): return sizes if self.per_batch else sizes[:1]*len(sizes)
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
@@ -374,4 +382,4 @@ class DecoderBackend(SizeBackend):
         "Nothing is left to do, unless the decoder made another size than it was told"
         b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)
-        return b if self.spec.size(b) is None else self.resized(b, self.told)
+        return b if self.spec.size(b) is None else self.resized(b, self.decoder_size)

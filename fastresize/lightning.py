@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainLength', 'TrainerRun', 'announce', 'preflight', 'comparing', 'forget_best', 'ProgressiveResizeCallback']
 
-# %% ../nbs/19_lightning.ipynb #972cd3a4
+# %% ../nbs/19_lightning.ipynb #f94548e7
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -24,12 +24,12 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from .backends import SizeBackend, item_or_last, with_attr
 from .batch import BatchSpec, boxes_warning, no_image, rebuild
-from .check import counted, expect, is_int, short
+from .check import expect, is_int, short
 from .log import columns
 from .loops import backend_for
 from .preflight import SizeError, dry_run, try_sizes
 from .probe import Wrapped, generators, no_trace, some_items
-from .run import TrainingRun, check_args, finished_instead
+from .run import TrainingRun, check_args, finished_instead, unreached
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/19_lightning.ipynb #d698b32d
@@ -310,7 +310,7 @@ class TrainerRun(TrainingRun):
         dl = process(dataloader)
         return _WrappedLoader(dl, self, not self.trainer.training) if self.is_on() else dl
 
-# %% ../nbs/19_lightning.ipynb #8d627827
+# %% ../nbs/19_lightning.ipynb #253fe900
 def announce(
     run:TrainerRun, # The training
 ):
@@ -319,7 +319,7 @@ def announce(
     run.announced,s,n,t = True,run.schedule,run.length,run.trainer
     last = run.ends_with()
     if last!=s.final and not t.fast_dev_run:
-        warn(f'in {counted(n.n_epoch, "epoch")} of {n.n_batch} batches the training ends with the size {list(last)} and never reaches {list(s.final)}')
+        warn(unreached(s, n.n_epoch, n.n_batch, last))
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['look_at', 'backend_for', 'SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #aa451c46
+# %% ../nbs/08_loops.ipynb #ec29fefe
 import sys
 from types import SimpleNamespace
 from warnings import warn
@@ -16,13 +16,13 @@ from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, ItemsBackend, SizeBackend, item_or_last
 from .batch import BatchSpec, boxes_warning, no_image
-from .check import counted, expect, is_int, short
+from .check import expect, is_int, short
 from .preflight import try_sizes
 from .probe import to_device
-from .run import TrainingRun, check_resizing
+from .run import TrainingRun, check_resizing, unreached
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #84891879
+# %% ../nbs/08_loops.ipynb #99bc6d76
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -104,8 +104,7 @@ class SizedLoader(GetAttr):
         epoch:int, # From 0
     ) -> list: # `(height, width)` in pixels
         "The size of every batch of an epoch"
-        res = self.run.epoch_sizes(epoch, self.n_batch)[0]
-        return [res[0]]*len(res) if isinstance(self.backend, DecoderBackend) and not self.backend.per_batch else res
+        return self.backend.made_sizes(self.run.epoch_sizes(epoch, self.n_batch)[0])
 
     def __iter__(self):
         self._check_processes()
@@ -170,7 +169,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected what Accelerate makes of the loader: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #0c732a38
+# %% ../nbs/08_loops.ipynb #9c417773
 def _forward(model, xb):
     "Call `model` with the inputs; with keywords where it does not take a dict"
     try: return model(*xb)
@@ -235,5 +234,5 @@ def sized_loader(
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
     if (last := res.sizes(n_epoch-1)[-1])!=schedule.final:
-        warn(f'`schedule`: in {counted(n_epoch, "epoch")} of {res.n_batch} batches the training ends with the size {list(last)} and never reaches {list(schedule.final)}')
+        warn(f'`schedule`: {unreached(schedule, n_epoch, res.n_batch, last)}')
     return res
