@@ -22,7 +22,7 @@ from .check import expect, scale_size
 from .probe import some_items, to_device, unwrap
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #fdbf07e7
+# %% ../nbs/05_backends.ipynb #6c4d3192
 def item_or_last(
     o:list, # What each batch of an epoch has
     i:int, # Which batch
@@ -121,22 +121,25 @@ class SizeBackend:
         for _ in range(skip): next(batches)
         return next(batches)
 
-    def epoch(self,
+    def batches(self,
         sizes:list, # Of every batch; the last one counts for more
         counts:list=None, # Items of every batch; None for the loader's own
         skip:int=0, # Batches that were trained already
     ):
-        "Iterate the loader once, with batch `i` at `sizes[i]`, from batch `skip` on"
+        "Iterate the loader once, from batch `skip` on, each batch as the loader makes it for its size"
         batches = None
         for i in count(skip):
-            size = item_or_last(sizes, i)
-            with self.at(size):
+            with self.at(item_or_last(sizes, i)):
                 try:
                     if batches is not None: b = next(batches)
                     else:
                         with self.begin(sizes, counts, skip): b = self.first(batches := iter(self.loader), skip)
                 except StopIteration: return
-            yield self.finish(b, size)
+            yield b
+
+    def epoch(self, sizes, counts=None, skip=0):
+        "Iterate the loader once, with batch `i` at `sizes[i]`, from batch `skip` on"
+        for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.finish(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
-# %% ../nbs/05_backends.ipynb #4e360b11
+# %% ../nbs/05_backends.ipynb #4f00d78e
 class DecoderBackend(SizeBackend):
     "The decoder of the loader makes images of the size that it is told"
     def __init__(self,
@@ -359,10 +362,10 @@ class DecoderBackend(SizeBackend):
     @property
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
 
-    def epoch(self, *args):
+    def batches(self, *args):
         "Iterate the loader once; then an `output_size` is as it was"
         orig = getattr(self.set_size, 'output_size', None)
-        try: yield from super().epoch(*args)
+        try: yield from super().batches(*args)
         finally:
             if self._has_size: self.set_size.output_size = orig
 

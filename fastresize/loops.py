@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['look_at', 'backend_for', 'SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #ec29fefe
+# %% ../nbs/08_loops.ipynb #6902cb68
 import sys
 from types import SimpleNamespace
 from warnings import warn
@@ -19,10 +19,10 @@ from .batch import BatchSpec, boxes_warning, no_image
 from .check import expect, is_int, short
 from .preflight import try_sizes
 from .probe import to_device
-from .run import TrainingRun, check_resizing, unreached
+from .run import ScaledLRs, TrainingRun, check_resizing, unreached
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #99bc6d76
+# %% ../nbs/08_loops.ipynb #129670f2
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -65,10 +65,8 @@ class SizedLoader(GetAttr):
     _default = 'loader'
     def __init__(self, loader, run, backend, n_batch, optimizer, why):
         self.loader,self.run,self.backend,self.why = loader,run,backend,why
-        self.schedule,self.n_epoch,self._n,self._depth,self._orig_lrs = run.schedule,run.n_epoch,n_batch,0,[]
-        if optimizer is not None and run.args.max_bs:
-            optimizer.register_step_pre_hook(self._raise_rates)
-            optimizer.register_step_post_hook(self._restore_rates)
+        self.schedule,self.n_epoch,self._n = run.schedule,run.n_epoch,n_batch
+        self._scaled = ScaledLRs(optimizer, lambda: self.lr_factor) if optimizer is not None and run.args.max_bs else None
         self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set,self._partial = None,None,1.,0,0,0,False,0
 
     def __getattr__(self, k):
@@ -129,7 +127,7 @@ class SizedLoader(GetAttr):
             if not evaluation and self._next<=epoch + i//n: self._count(epoch + i//n)   # shorter than it said
         finally:
             self.lr_factor = 1.
-            self._end_step()   # it may have raised
+            if self._scaled: self._scaled.restore()   # a step may have raised an error
             if not evaluation and self._next==epoch: self._partial += i>skip   # more than a look
 
     def _count(self, epoch):
@@ -143,21 +141,6 @@ class SizedLoader(GetAttr):
         if self._partial==2 and not self._set:
             warn('`sized_loader`: passes are left before their last batch, so they count for nothing and images do not grow; '
                  '`n_batch` says how many batches an epoch has, or `loader.set_epoch` which epoch it is')
-
-    def _raise_rates(self, opt, *_):
-        "The learning rates are those of a larger batch for the time of a step: schedulers, checkpoints and logs see the usual ones"
-        self._depth += 1
-        if self._depth>1: return   # an optimizer whose step is that of another class, with hooks of its own
-        self._orig_lrs = [(g,g['lr']) for g in opt.param_groups]
-        for g,lr in self._orig_lrs: g['lr'] = lr*self.lr_factor
-
-    def _restore_rates(self, *_):
-        self._depth -= 1
-        if self._depth<1: self._end_step()
-
-    def _end_step(self):
-        for g,lr in self._orig_lrs: g['lr'] = lr
-        self._depth,self._orig_lrs = 0,[]
 
     def _check_processes(self):
         "Every process that shares a training needs its own part of the items"

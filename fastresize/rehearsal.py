@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #cd119604
+# %% ../nbs/15_rehearsal.ipynb #f108e946
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -15,13 +15,13 @@ import torch
 from fastai.callback.core import CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException, CancelValidException
 from fastai.learner import Learner
 
-from .batch import BatchSpec, leaves
+from .batch import BatchSpec
 from .check import scale_size
 from .compiled import compile_first, is_compiled
-from .preflight import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, step_spec, try_sizes
+from .preflight import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, n_items, step_spec, try_sizes
 from .probe import unwrap
 
-# %% ../nbs/15_rehearsal.ipynb #60036b2b
+# %% ../nbs/15_rehearsal.ipynb #f50f7531
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -135,11 +135,10 @@ class FirstSteps:
         compiled = is_compiled(learn.model)
         if not (args.preallocate or compiled): return
         xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
-        def n_images(xb): return len(next(t for t in leaves(xb) if t.ndim))
-        factor = self.run.bs_factor(self.run.size)
-        n = args.preallocate_bs or factor>1 and round(n_images(xb)/factor)
+        factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
+        n = args.preallocate_bs or factor>1 and round(bs/factor)
         if n: xb,yb = fill(xb, n),fill(yb, n)
-        if compiled: compile_first(learn, xb, yb, self._valid_bs(n_images(xb)))
+        if compiled: compile_first(learn, xb, yb, self._valid_bs(n or bs))
         else: dry_run(learn, xb, yb)
         if factor>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
 

@@ -37,7 +37,7 @@ def initial_for(
     expect(all(s<=f for s,f in zip(hw,final)) and hw!=final, 'initial_size', initial_size, accepted)
     return hw
 
-# %% ../nbs/01_schedule.ipynb #9e419581
+# %% ../nbs/01_schedule.ipynb #05fb30d8
 def area(
     size:tuple, # `(height, width)` in pixels
 ) -> int: # Pixels
@@ -67,6 +67,13 @@ class SizeSchedule:
     def final(self): return self.sizes[-1]
     @property
     def steps(self): return tuple(zip(self.pcts, self.sizes[1:]))
+
+    def at_least(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> 'SizeSchedule':
+        "The same schedule without sizes below `size`"
+        if all(a<=b for a,b in zip(size, self.initial)): return self
+        return SizeSchedule(tuple(tuple(map(max, s, size)) for s in self.sizes), self.pcts)
 
     def size_at(self,
         pct:float, # Fraction of training done, 0 to 1

@@ -668,7 +668,7 @@ class OfItsOwn(Module):
         self.steps += 1
         return loss
 
-@pytest.mark.parametrize('how', ['plain','log',fails('trainer', why='the copy that is tried has no trainer'),fails('manual', why='only `forward` is tried')])
+@pytest.mark.parametrize('how', ['plain','log','trainer','manual'])
 def test_lightning_finds_it_in_any_module(how):
     module = OfItsOwn(OnPatches())
     module.how,module.automatic_optimization = how,how!='manual'
@@ -713,13 +713,12 @@ def test_a_metric_that_wants_a_size_is_content_with_validation_at_full_size():
     res = fit('fastai', pairs, to_itself, model=nn.Conv2d(3,3,3,padding=1), loss=mse, metrics=picky, resize_valid=False)
     assert not res.error and sizes(res.got)==due(16)
 
-@pytest.mark.xfail(strict=True, reason='its own words alone, after an epoch')
 def test_a_validation_step_that_wants_a_size_is_found_first_or_the_remedy_is_said():
     class Validates(Module):
         def validation_step(self, b, i): picky(self(b[0]), b[0])
     module = Validates(nn.Conv2d(3,3,3,padding=1), mse)
     with pytest.raises(Exception) as e: trainer(ProgressiveResizeCallback(verbose=False)).fit(module, load(pairs, to_itself), load(pairs, to_itself))
-    assert module.steps==0 or 'resize_valid' in str(e.value)
+    assert module.steps==0 and '`resize_valid=False` validates at full size' in str(e.value)
 
 # a loss that takes targets at full size alone
 
