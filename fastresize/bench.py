@@ -25,7 +25,7 @@ from fastcore.imports import in_notebook
 from fastcore.script import call_parse
 
 from .demo import demo_data
-from .preflight import SizeError, dry_run, fill
+from .preflight import SizeError, dry_run, tile_batch
 from .probe import some_items
 from .progressive import ProgressiveResize
 from .schedule import size_schedule
@@ -136,7 +136,7 @@ def train(
     if not sys.stdout.isatty() and not in_notebook(): no_bars(learn)
     learn.model.to(learn.dls.device)
     learn.create_opt()
-    b = fill(learn._set_device(some_items(learn.dls.train)), min(bs, len(learn.dls.train_ds)))
+    b = tile_batch(learn._set_device(some_items(learn.dls.train)), min(bs, len(learn.dls.train_ds)))
     dry_run(learn, b[:1], b[1:])   # the first step of a process is slow, whoever makes it
     cbs = [] if mode=='full' else [ProgressiveResize(increase_by=increase_by, increase_mode=mode)]
     start = time.perf_counter()

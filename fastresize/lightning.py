@@ -23,12 +23,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from .backends import SizeBackend, item_or_last, with_attr
-from .batch import BatchSpec, boxes_warning, no_image, rebuild
-from .check import expect, is_int, short
-from .log import columns
+from .batch import BatchSpec, boxes_warning, no_image_message, rebuild
+from .check import expect, is_int, size_str
+from .log import size_columns
 from .loops import backend_for
 from .preflight import SizeError, dry_run, try_sizes
-from .probe import Wrapped, generators, no_trace, some_items
+from .probe import LoaderWrapper, find_generators, no_trace, some_items
 from .run import TrainingRun, check_args, finished_instead, unreached
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
@@ -99,9 +99,9 @@ class TrainLength:
         return growth.schedule(final, self.n_epoch)
 
 # %% ../nbs/19_lightning.ipynb #a19b97fd
-class _WrappedLoader(Wrapped):
+class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, whose items are made at the sizes that are due"
-    _own = 'dl','run','is_valid','backend','why'
+    _wrapper_attrs = 'dl','run','is_valid','backend','why'
     def __init__(self, dl, run, is_valid): self.dl,self.run,self.is_valid,self.backend,self.why = dl,run,is_valid,None,None
 
     def __iter__(self):
@@ -235,7 +235,7 @@ class TrainerRun(TrainingRun):
         sample = getattr(drawn, 'drawn', lambda n: None)(4) if drawn.full_size else None
         if sample is None or not hooked: return sample
         try:
-            with no_trace(generators=generators(dl, *hooked)):
+            with no_trace(generators=find_generators(dl, *hooked)):
                 b = t.lightning_module._on_before_batch_transfer(some_items(dl, 4), dataloader_idx=0)
                 return self.transfer(b, dataloader_idx=0)
         except Exception: return   # the first batch will tell
@@ -302,7 +302,7 @@ class TrainerRun(TrainingRun):
         o.spec = None
         if key=='train':
             self.no_images = True
-            warn(no_image(b, 'ProgressiveResizeCallback'))
+            warn(no_image_message(b, 'ProgressiveResizeCallback'))
         return b
 
     def _wrap(self, process, dataloader):
@@ -323,11 +323,11 @@ def announce(
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit))
-    head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', short(o)) for p,o in zip((0,*s.pcts), s.sizes)])
+    head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', size_str(o)) for p,o in zip((0,*s.pcts), s.sizes)])
     wide = max(len(head), *(len(e) for e,_ in rows))
     print('\n'.join(f'{e:>{wide}}  {o}' for e,o in [(head,'size (px)'), *rows]))
     names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in comparing(t)))
-    if names and run.args.resize_valid: print(f'{names}: what is measured at {short(last)} px is compared with itself, earlier sizes are not counted.')
+    if names and run.args.resize_valid: print(f'{names}: what is measured at {size_str(last)} px is compared with itself, earlier sizes are not counted.')
 
 def _epoch_rows(run):
     "Epochs, and their first and last sizes"
@@ -337,7 +337,7 @@ def _epoch_rows(run):
         ends = sizes[0],sizes[-1]
         if rows and rows[-1][2]==ends: rows[-1][1] = e
         else: rows.append([e,e,ends])
-    return [(f'{a}' if a==b else f'{a}–{b}', short(s) if s==t else f'{short(s)} to {short(t)}') for a,b,(s,t) in rows]
+    return [(f'{a}' if a==b else f'{a}–{b}', size_str(s) if s==t else f'{size_str(s)} to {size_str(t)}') for a,b,(s,t) in rows]
 
 def preflight(
     run:TrainerRun, # The training
@@ -511,7 +511,7 @@ class ProgressiveResizeCallback(L.Callback):
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
-        for k,v in columns(size, ['size'] if square else ['height','width']).items():
+        for k,v in size_columns(size, ['size'] if square else ['height','width']).items():
             v = torch.tensor(float(v))   # a number would be copied to the device, for which that has to be waited for
             log(f'progressive_resize_{k}', v, prog_bar=False, logger=True)
             log(k, v, prog_bar=True, logger=False)

@@ -15,8 +15,8 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, ItemsBackend, SizeBackend, item_or_last
-from .batch import BatchSpec, boxes_warning, no_image
-from .check import expect, is_int, short
+from .batch import BatchSpec, boxes_warning, no_image_message
+from .check import expect, is_int, size_str
 from .preflight import try_sizes
 from .probe import to_device
 from .run import TrainingRun, check_resizing, unreached
@@ -85,7 +85,7 @@ class SizedLoader(GetAttr):
     def __repr__(self):
         how = (f'finished batches are resized ({self.why})' if self.why else
                'the decoder is told the size' if isinstance(self.backend, DecoderBackend) else 'items are made small by the loader')
-        return f'SizedLoader: {short(self.schedule.initial)} to {short(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
+        return f'SizedLoader: {size_str(self.schedule.initial)} to {size_str(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
         epoch:int, # From 0
@@ -120,7 +120,7 @@ class SizedLoader(GetAttr):
         lr_factors = {s: self.run.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
-                if self.backend.spec.first is None: raise ValueError(no_image(b, None))
+                if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
                 self.size = self.backend.spec.size(b)
                 self.lr_factor = lr_factors[item_or_last(sizes, i)]
                 if not evaluation and i==skip+1: self._warn_of_passes(epoch)

@@ -14,7 +14,7 @@ from fastcore.basics import store_attr
 
 from .batch import size_of
 from .check import expect, is_int, is_real
-from .compiled import CompileCost, is_compiled, too_many
+from .compiled import CompileCost, is_compiled, recompile_warning
 from .learner import OnlyTrains, trains
 from .log import SizeLog, Trackers
 from .rehearsal import FirstSteps
@@ -89,7 +89,7 @@ class ProgressiveResize(OnlyTrains):
         "Say what will be, now that the final size is known"
         plan,n = self.training_run,len(self.dls.train)
         self.schedule = plan.schedule
-        for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and too_many(self.schedule, self.resize_valid)):
+        for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
             if o: warn(o)
         self.trackers = self.resize_valid and Trackers(self.learn, plan.last_size(n))
         for o in (plan, self.trackers): self._say(o and o.message())

@@ -26,13 +26,13 @@ from fastai.torch_core import default_device, get_model, rank_distrib, to_device
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
-from .check import as_size, counted, expect, is_int, is_real, is_sequence, short
+from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
 from .backends import item_or_last
 from .batch import size_of
-from .preview import Preview, agreed, most_epochs
-from .probe import some_items, unwrap, walk_objects
+from .preview import Preview, from_rank0, max_epochs
+from .probe import some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
-from .schedule import SizeSchedule, gap
+from .schedule import SizeSchedule, pixels_to_grow
 from .learner import OnlyTrains, SizedDL, trains
 from .training import no_batches
 
@@ -54,7 +54,7 @@ class Stage:
         expect(fit is None or isinstance(fit, str), 'fit', fit, 'the name of a method of the learner')
         if is_real(lr): self.lr = float(lr)   # fastai does not take one of NumPy's
 
-    def __repr__(self): return f'{short(self.size)} px, bs {self.bs}, {_lr_words(self.lr)}{counted(self.epochs, "epoch")}'
+    def __repr__(self): return f'{size_str(self.size)} px, bs {self.bs}, {_lr_words(self.lr)}{count_str(self.epochs, "epoch")}'
 
 def _lr_words(lr):
     if lr is None: return ''
@@ -66,7 +66,7 @@ def _checked(stages, shrink):
     expect(isinstance(stages, Iterable) and not isinstance(stages, (str,dict)), 'stages', stages, 'a list of `Stage`')
     res = [s if isinstance(s, Stage) else Stage(*s) if is_sequence(s) else s for s in stages]
     expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one `Stage` or more')
-    down = next((f'{short(a.size)} to {short(b.size)}' for a,b in zip(res, res[1:]) if any(o>n for o,n in zip(a.size, b.size))), None)
+    down = next((f'{size_str(a.size)} to {size_str(b.size)}' for a,b in zip(res, res[1:]) if any(o>n for o,n in zip(a.size, b.size))), None)
     expect(shrink or not down, 'stages', res, f'sizes that do not shrink, as from {down} px; `shrink=True` lets them')
     return res
 
@@ -90,7 +90,7 @@ def _loaders(learn, get_dls, stage):
     learn.dls = get_dls(size=size, bs=stage.bs) if named else get_dls(size, stage.bs)
     what = f'loaders for a stage of {stage}'
     expect(hasattr(learn.dls, 'train'), 'get_dls', get_dls, f'{what}; it gives {learn.dls!r}')
-    dl = unwrap(learn.dls.train)
+    dl = unwrap_dl(learn.dls.train)
     if not len(dl): raise ValueError(f'`get_dls`, {what}: {no_batches}')
     bs,b = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),some_items(dl)
     expect(bs in (None, stage.bs), 'get_dls', get_dls, f'{what}; its batches have {bs} images')
@@ -212,7 +212,7 @@ def _marked(plot_loss):
         losses,starts,table = getattr(self, '_stages', (None,(),()))
         for x,(size,*_) in zip(starts, table) if losses is self.losses else ():   # a later fit has new ones
             ax.axvline(x, color='grey', ls='--', lw=.8)
-            ax.annotate(f'{short(size)} px', (x,.98), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
+            ax.annotate(f'{size_str(size)} px', (x,.98), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
                         rotation=90, va='top', fontsize='small', color='grey')
         return ax
     return g
@@ -256,7 +256,7 @@ def fit_stages(self:Learner,
         for i in range(ledger.stage, len(stages)):
             s,self.dls = stages[i],loaders[i]
             goes_on = f', of which {ledger.skip} trained before' if ledger.skip else ''
-            say(f'Stage {i+1} of {len(stages)}: {short(s.size)} px, bs {s.bs}, {_lr_words(lrs[i])}{counted(s.epochs, "epoch")}{goes_on}')
+            say(f'Stage {i+1} of {len(stages)}: {size_str(s.size)} px, bs {s.bs}, {_lr_words(lrs[i])}{count_str(s.epochs, "epoch")}{goes_on}')
             ledger.begin()
             with self.added_cbs([*L(cbs), ledger]): methods[i][0](s.epochs, lrs[i], **s.fit_kwargs)
             ledger.end()
@@ -313,12 +313,12 @@ class GrowWithSize(OnlyTrains):
         if not trains(self.learn): return
         self._put_back()
         if not self.learn._grab_cbs(ProgressiveResize): raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` beside it, whose sizes it goes by')
-        everything = [cb for cb in self.learn.cbs if cb is not self] + [unwrap(self.dls.train), *self.model.modules()]
+        everything = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
         self.found = [_find(everything, *k) for k in self.values]
 
     def before_train(self):
         "Have the batches of the coming loop made with their values"
-        self.trained,self.sizes = unwrap(self.learn.dl),None
+        self.trained,self.sizes = unwrap_dl(self.learn.dl),None
         self.loop = SizedDL(self.learn, self._make, self._put_back) if trains(self.learn) else None
 
     def before_batch(self):
@@ -344,7 +344,7 @@ class GrowWithSize(OnlyTrains):
         if plan is None or plan.no_images: return 1.   # images have full size
         if plan.schedule is None: return 0.        # which the first batch will tell
         s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, len(self.trained))[0]
-        return gap(s.initial, item_or_last(self.sizes, i))/gap(s.initial, s.final) if s.pcts else 1.
+        return pixels_to_grow(s.initial, item_or_last(self.sizes, i))/pixels_to_grow(s.initial, s.final) if s.pcts else 1.
 
     def _set(self, values):
         if not self.old: self.old = [(d,k,d[k]) for places in self.found for d,k,_ in places]
@@ -392,7 +392,7 @@ def at_test_size(self:Learner,
     size:int|tuple, # `(height, width)` in pixels
 ):
     "Have the loaders give batches of `size`, training pictures too through the validation transforms. Raises `ValueError` where they cannot"
-    size,dls = as_size(size),[unwrap(dl) for dl in self.dls.loaders[:2]]
+    size,dls = as_size(size),[unwrap_dl(dl) for dl in self.dls.loaders[:2]]
     ok = all(isinstance(dl, DataLoader) and hasattr(dl, 'after_item') and hasattr(dl.dataset, 'split_idx') for dl in dls)
     expect(ok, 'dls', self.dls, "loaders that fastai made, whose transforms can be told another size and split")
     train = dls[0].dataset
@@ -533,7 +533,7 @@ class _InTime:
 
     def _adjust(self, slower):
         "Make what is left as long as the time that is left, where an epoch takes `slower` times what was expected"
-        n,own = agreed(self.learn, self._fits(slower)),self.preview.n_epoch
+        n,own = from_rank0(self.learn, self._fits(slower)),self.preview.n_epoch
         for n in range(n, own, 1 if n<own else -1):
             if self.plan and not self.plan.reschedule(n, self.n, len(self.learn.dls.train)): continue
             self.learn.n_epoch,self.preview = n,self.preview.lasting(n)
@@ -546,7 +546,7 @@ class _InTime:
         def seconds(n):
             try: return slower*self.preview.lasting(n).during(self.n, n)
             except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule is so short, or so long
-        return max(self.n+1, most_epochs(seconds, self.n+1, self.until-perf_counter()))
+        return max(self.n+1, max_epochs(seconds, self.n+1, self.until-perf_counter()))
 
     def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # a learner that is exported or copied is in no hurry
 
@@ -569,16 +569,16 @@ def fit_minutes(self:Learner,
     with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
         preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
         grows = bool(self._grab_cbs(ProgressiveResize))
-    spent = agreed(self, perf_counter()-start)
+    spent = from_rank0(self, perf_counter()-start)
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')
     say = print if verbose and not rank_distrib() else noop
-    say(f'{counted(n, "epoch")} will fit.')
+    say(f'{count_str(n, "epoch")} will fit.')
     timed = _InTime(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')
     fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # it goes by epochs
     if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)
     finally: self.__dict__.pop('_do_fit', None)
-    if timed.n not in (0, n): say(f'It came to {counted(timed.n, "epoch")}.')
+    if timed.n not in (0, n): say(f'It came to {count_str(timed.n, "epoch")}.')
     return preview

@@ -18,8 +18,8 @@ from fastai.learner import Learner
 from .batch import BatchSpec, leaves
 from .check import scale_size
 from .compiled import compile_first, is_compiled
-from .preflight import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, step_spec, try_sizes
-from .probe import unwrap
+from .preflight import SizeError, at_size, dry_run, first_line, is_oom, size_advice, step_spec, tile_batch, try_sizes
+from .probe import unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #60036b2b
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
@@ -116,7 +116,7 @@ class FirstSteps:
 
     def _counts(self):
         "With how many items to try: two, and one where a batch of the training has only one"
-        dl = unwrap(self.learn.dls.train)
+        dl = unwrap_dl(self.learn.dls.train)
         bs,n = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
         if bs==1: return [1]
         return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
@@ -138,17 +138,17 @@ class FirstSteps:
         def n_images(xb): return len(next(t for t in leaves(xb) if t.ndim))
         factor = self.run.bs_factor(self.run.size)
         n = args.preallocate_bs or factor>1 and round(n_images(xb)/factor)
-        if n: xb,yb = fill(xb, n),fill(yb, n)
+        if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
         if compiled: compile_first(learn, xb, yb, self._valid_bs(n_images(xb)))
         else: dry_run(learn, xb, yb)
         if factor>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
 
     def _valid_bs(self, bs):
-        dl = unwrap(self.learn.dls.valid)
+        dl = unwrap_dl(self.learn.dls.valid)
         return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
 
 def _add_words(e, size):
     "What an error in the first batch of a size may have to do with the size"
-    words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {advice[0].lower()}{advice[1:].split(" `try_sizes")[0]}'
+    words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
     if not e.args: e.args = (words,)
     elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 import torch
 import torch.nn.functional as F
 
-from .batch import BatchSpec, are_singles, check_targets, each, is_a, is_image, leaves, no_image, rebuild
+from .batch import BatchSpec, check_targets, is_a, is_image, is_image_list, leaves, map_tensors, no_image_message, rebuild
 from .check import as_size, expect, is_real
 
 # %% ../nbs/03_resize.ipynb #0e39883f
@@ -148,8 +148,8 @@ def _new_size(old, size, scale):
 
 # %% ../nbs/03_resize.ipynb #9df781b8
 def _brief(x): return f'{type(x).__name__} {tuple(x.shape)} {x.dtype}' if isinstance(x, torch.Tensor) else type(x).__name__
-def _as_tuple(o): return tuple(o) if isinstance(o, (tuple,list)) and not are_singles(o) else (o,)
-def _as_given(o, parts): return rebuild(o, enumerate(parts)) if isinstance(o, (tuple,list)) and not are_singles(o) else parts[0]
+def _as_tuple(o): return tuple(o) if isinstance(o, (tuple,list)) and not is_image_list(o) else (o,)
+def _as_given(o, parts): return rebuild(o, enumerate(parts)) if isinstance(o, (tuple,list)) and not is_image_list(o) else parts[0]
 
 def resize_batch(
     x, # Images `(N, C, H, W)` of floats or bytes, in tuples, lists, dicts and dataclasses too; or one image `(C, H, W)`
@@ -164,15 +164,15 @@ def resize_batch(
 ) -> tuple: # `(x, y)`
     "Resize the images of a batch once, on their own device. Raises `ValueError` for arguments that make no size"
     if isinstance(x, torch.Tensor) and x.ndim==3 and is_image(x[None]):
-        xs,ys = resize_batch(x[None], each(lambda t: t[None], y), size, scale, method, mode, antialias, resize_targ)
-        return (x,y) if xs.shape[1:]==x.shape else (xs[0], y if resize_targ is False else each(lambda t: t[0], ys))
+        xs,ys = resize_batch(x[None], map_tensors(lambda t: t[None], y), size, scale, method, mode, antialias, resize_targ)
+        return (x,y) if xs.shape[1:]==x.shape else (xs[0], y if resize_targ is False else map_tensors(lambda t: t[0], ys))
     expect(method in methods, 'method', method, f'one of {", ".join(methods)}')
     expect(mode in modes, 'mode', mode, f'one of {", ".join(modes)}')
     check_targets(resize_targ)
     xs,ys = _as_tuple(x),_as_tuple(y)
     spec = BatchSpec((*xs,*ys), len(xs), names, resize_targ)
     old = spec.size((*xs,*ys))
-    if old is None: raise ValueError(f'`x`={_brief(x)}: {no_image(x, None)}')
+    if old is None: raise ValueError(f'`x`={_brief(x)}: {no_image_message(x, None)}')
     new = _new_size(old, size, scale)
     if new==old: return x,y
     expect(method=='interpolate' or all(n<=o for n,o in zip(new, old)), 'size', new, f'at most {old}, the size of the images, for `method`={method!r}')

@@ -17,9 +17,9 @@ from fastai.torch_core import find_bs, rank_distrib
 from fastcore.basics import patch
 
 from .batch import size_of
-from .check import short
+from .check import size_str
 from .learner import OnlyTrains, SizedDL, trains
-from .probe import unwrap
+from .probe import unwrap_dl
 
 # %% ../nbs/17_throughput.ipynb #8f5e775f
 _events,_held = WeakSet(),[]
@@ -119,7 +119,7 @@ def _note_peak(self:ThroughputMonitor, size, device):
     _forget_peak(device)
 
 # %% ../nbs/17_throughput.ipynb #982e9589
-def _label(size): return '?' if size is None else size[0] if size[0]==size[1] else short(size)
+def _label(size): return '?' if size is None else size[0] if size[0]==size[1] else size_str(size)
 
 @patch
 def to_df(self:ThroughputMonitor) -> pd.DataFrame: # One row a size, in order of appearance
@@ -187,7 +187,7 @@ def n_workers(
     dl, # A loader
 ) -> int: # Or None
     "Worker processes of a loader, or None; the `num_workers` of fastai's own is 1 outside of a worker"
-    dl = unwrap(dl)
+    dl = unwrap_dl(dl)
     return getattr(getattr(dl, 'fake_l', dl), 'num_workers', None)
 
 @patch
@@ -198,7 +198,7 @@ def _advice(self:ThroughputMonitor):
     worst = max(df.itertuples(), key=lambda r: r.wait_ms*(r.batches-1))
     if worst.wait_pct<=_much: return
     now,ours = n_workers(self.dls.train),getattr(self.learn, 'progressive_resize', None)
-    full = str(worst.size)==short(ours.schedule.final) if ours and ours.schedule else True
+    full = str(worst.size)==size_str(ours.schedule.final) if ours and ours.schedule else True
     items = not full and not ours.resize_items
     small = '`resize_items=True`, ' if items else '' if full or ours.cache_items else '`cache_items`, '
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
