@@ -21,11 +21,11 @@ from .check import as_size, count_str, expect, is_int, is_real, is_sequence
 
 # %% ../nbs/01_schedule.ipynb #e5bdfecf
 def resolve_initial(
-    initial_size:int|float|tuple, # A float is a fraction of `final`; an int or `(height, width)` is pixels
+    initial_size:int|float|tuple, # A float is a fraction of `final`; an int or `(height, width)` is in pixels
     final:tuple, # Final `(height, width)` in pixels
     multiple_of:int=1, # Round down to a multiple of this many pixels
 ) -> tuple: # `(height, width)` in pixels
-    "The size that training begins with. Raises `ValueError` unless it is smaller than `final`"
+    "Return the initial size in pixels, or raise `ValueError` unless it is smaller than `final`"
     accepted = 'a fraction between 0 and 1, or pixels below the final size' + (f' {list(final)}' if max(final)<10**9 else '')
     if isinstance(initial_size, Real) and not is_int(initial_size):
         expect(is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
@@ -41,21 +41,21 @@ def resolve_initial(
 def area(
     size:tuple, # `(height, width)` in pixels
 ) -> int: # Pixels
-    "What a picture of `size` has of them"
+    "Return the number of pixels in an image of `size`"
     return size[0]*size[1]
 
-_eps = 1e-9 # fastai's `pct_train` is a running sum; its rounding error must not delay a growth
+_eps = 1e-9 # fastai's `pct_train` is a running sum; its rounding error must not delay a growth by a batch
 
 @dataclass(frozen=True, repr=False)
 class SizeSchedule:
-    "The image size as a function of the fraction of training done"
+    "Image size as a function of the fraction of training done"
     sizes:tuple # `(height, width)` of every stage in pixels, the initial size first
     pcts:tuple=() # Fraction of training (0 to 1) at which each further size begins
 
     def __post_init__(self):
         sizes = tuple(as_size(s, 'sizes') for s in self.sizes)
         pcts = tuple(float(p) for p in self.pcts)
-        expect(len(sizes)==len(pcts)+1, 'sizes', self.sizes, f'one more than `pcts` has ({len(pcts)})')
+        expect(len(sizes)==len(pcts)+1, 'sizes', self.sizes, f'one more size than `pcts` has fractions ({len(pcts)})')
         expect(all(p>=0 for p in pcts) and list(pcts)==sorted(pcts), 'pcts', self.pcts, 'fractions of training in ascending order')
         expect(all(a<=b and c<=d for (a,c),(b,d) in zip(sizes,sizes[1:])), 'sizes', self.sizes, 'sizes that never shrink')
         object.__setattr__(self, 'sizes', sizes)
@@ -71,40 +71,40 @@ class SizeSchedule:
     def size_at(self,
         pct:float, # Fraction of training done, 0 to 1
     ) -> tuple: # `(height, width)` in pixels
-        "The size of a batch that is trained at `pct`"
+        "Return the size of a batch trained at `pct`"
         return self.sizes[bisect_right(self.pcts, pct+_eps)]
 
     def sizes_of(self,
-        epoch:int, # Which epoch, from 0
+        epoch:int, # Epoch, counted from 0
         n_epoch:int, # Length of the training in epochs
-        n_batch:int, # Batches of an epoch
-    ) -> list: # `(height, width)` in pixels of every batch
-        "The sizes of an epoch, known before it begins"
+        n_batch:int, # Batches per epoch
+    ) -> list: # `(height, width)` of every batch, in pixels
+        "Return the size of every batch of an epoch"
         return [self.size_at((epoch + i/n_batch)/n_epoch) for i in range(n_batch)]
 
     def bs_at(self,
         size:tuple, # `(height, width)` in pixels
-        bs:int, # Images of full size in a batch
-        max_bs:int, # At most so many images
-    ) -> int:
-        "Images of `size` in a batch with at most the pixels of a full one; a multiple of 8, where it is more than `bs`"
+        bs:int, # Images per batch at full size
+        max_bs:int, # Maximum images per batch
+    ) -> int: # Images per batch, a multiple of 8 if more than `bs`
+        "Return how many images of `size` make a batch with no more pixels than `bs` images at full size"
         return max(bs, min(max_bs, bs*area(self.final)//area(size))//8*8)
 
     def batches_of(self,
-        epoch:int, # Which epoch, from 0
+        epoch:int, # Epoch, counted from 0
         n_epoch:int, # Length of the training in epochs
-        n:int, # Images of an epoch
-        bs:int, # Images of full size in a batch
-        max_bs:int, # At most so many where they are small
-        drop_last:bool=False, # Leave out a last batch of less than `bs`
-    ) -> list: # Of `((height, width), images)`
-        "The batches of an epoch that are larger while images are small, known before it begins; progress is counted in images"
-        res,done = [],0
-        while n-done>=(bs if drop_last else 1):
-            size = self.size_at((epoch + done/n)/n_epoch)
-            res.append((size, min(self.bs_at(size, bs, max_bs), n-done)))
-            done += res[-1][1]
-        return res
+        n:int, # Images per epoch
+        bs:int, # Images per batch at full size
+        max_bs:int, # Maximum images per batch
+        drop_last:bool=False, # Drop a last batch of fewer than `bs` images
+    ) -> list: # `((height, width), number of images)` of every batch
+        "Return size and number of images of every batch of an epoch, where smaller images come in larger batches"
+        batches,n_done = [],0
+        while n-n_done>=(bs if drop_last else 1):
+            size = self.size_at((epoch + n_done/n)/n_epoch)   # progress is counted in images
+            batches.append((size, min(self.bs_at(size, bs, max_bs), n-n_done)))
+            n_done += batches[-1][1]
+        return batches
 
     def __repr__(self):
         h,w = self.final
@@ -113,7 +113,7 @@ class SizeSchedule:
 
 # %% ../nbs/01_schedule.ipynb #6205b2b1
 def _as_epoch(x, n_epoch, name):
-    "`start` or `finish` in epochs"
+    "Convert `start` or `finish`, an int epoch or a fraction of training, to epochs"
     if is_int(x):
         expect(x>=0, name, x, 'an epoch, counted from 0, or a fraction of training between 0 and 1')
         return x
@@ -133,52 +133,52 @@ class IncreaseMode(str, Enum):
 
 # %% ../nbs/01_schedule.ipynb #2ca1be1f
 def _batch_growths(gap, increase_by, start, finish):
-    "Pixels a growth and its epochs, spread evenly from `start` to `finish`"
+    "Return the pixels per growth and the epochs of the growths, evenly spaced from `start` to `finish`"
     n = math.ceil(gap/increase_by)
     if n==1: return gap,[finish]
     return increase_by,[start + (finish-start)*k/(n-1) for k in range(n)]
 
 # %% ../nbs/01_schedule.ipynb #deefd1c9
-def _epoch_growths(gap, increase_by, start, finish, unit=1):
-    "Pixels a growth and its epochs, a whole number of epochs apart, the last at `finish`"
+def _epoch_growths(gap, increase_by, start, finish, multiple_of=1):
+    "Return the pixels per growth and the epochs of the growths, a whole number of epochs apart, the last at `finish`"
     first,last = math.floor(start+_eps),math.floor(finish+_eps)
-    room = last-first
-    if room==0: return gap,([last] if last else [])
-    most = min(room, math.ceil(gap/increase_by))
-    n = next((n for n in range(min(room, gap//increase_by), 0, -1) if gap%(n*unit)==0), 0)
-    by = gap//n if 2*n>=most else max(increase_by, math.ceil(gap/most/unit)*unit)
+    span = last-first
+    if span==0: return gap,([last] if last else [])
+    max_n = min(span, math.ceil(gap/increase_by))
+    n_equal = next((n for n in range(min(span, gap//increase_by), 0, -1) if gap%(n*multiple_of)==0), 0)
+    by = gap//n_equal if 2*n_equal>=max_n else max(increase_by, math.ceil(gap/max_n/multiple_of)*multiple_of)
     n = math.ceil(gap/by)
-    return by,[last - (n-1-k)*(room//n) for k in range(n)]
+    return by,[last - (n-1-k)*(span//n) for k in range(n)]
 
 # %% ../nbs/01_schedule.ipynb #f444114e
 def pixels_to_grow(
     initial:tuple, # `(height, width)` in pixels
     final:tuple, # `(height, width)` in pixels
 ) -> int: # Pixels
-    "What there is to grow, on the side that has further to go"
+    "Return the difference between `final` and `initial`, on the side where it is larger"
     return max(f-i for i,f in zip(initial,final))
 
 def _sizes(initial, final, by, n, multiple_of):
-    "The sizes of `n` growths by `by` pixels on the side with the larger gap"
-    most = pixels_to_grow(initial, final)
-    def side(i, f, k): return i + (f-i)*k*by//most//multiple_of*multiple_of
+    "Return the initial size and the size after each of `n` growths, by `by` pixels on the side that grows more"
+    gap = pixels_to_grow(initial, final)
+    def side(i, f, k): return i + (f-i)*k*by//gap//multiple_of*multiple_of
     return (initial, *(tuple(side(i,f,k) for i,f in zip(initial,final)) for k in range(1,n)), final)
 
 # %% ../nbs/01_schedule.ipynb #2195b1fa
 @dataclass(frozen=True)
 class Growth:
-    "How a training grows, in the user's own numbers. Raises `ValueError` for numbers that cannot work whatever the size"
-    initial_size:int|float|tuple=0.5 # Size to begin with: a float is a fraction of the final size, an int or `(height, width)` is pixels
+    "Arguments that make a schedule for any final size and length. Raises `ValueError` for values that can never work"
+    initial_size:int|float|tuple=0.5 # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
     start:int|float=0.5 # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
     finish:int|float=0.75 # Last growth: a float is a fraction of training, an int an epoch (from 0)
-    increase_by:int=4 # Pixels a growth; in Epoch mode the fewest
+    increase_by:int=4 # Pixels per growth; in Epoch mode the minimum
     increase_mode:IncreaseMode|str=IncreaseMode.Batch # Grow before any batch, or only before an epoch
     multiple_of:int=1 # Every size before the last is a multiple of this many pixels
 
     def __post_init__(self):
         object.__setattr__(self, 'increase_mode', IncreaseMode(self.increase_mode))
-        begin,end = [_as_epoch(getattr(self, k), 1, k) for k in ('start','finish')]
-        if is_int(self.start)==is_int(self.finish): expect(begin<end, 'start', self.start, f'less than `finish`={self.finish!r}')
+        start,finish = [_as_epoch(getattr(self, k), 1, k) for k in ('start','finish')]
+        if is_int(self.start)==is_int(self.finish): expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r}')
         resolve_initial(self.initial_size, (10**9,10**9))
         for k,v in dict(increase_by=self.increase_by, multiple_of=self.multiple_of).items():
             expect(is_int(v) and v>0, k, v, 'an int above 0, in pixels')
@@ -186,25 +186,25 @@ class Growth:
     def initial(self,
         final:tuple, # Final `(height, width)` in pixels
     ) -> tuple: # `(height, width)` in pixels
-        "The size to begin with. Raises `ValueError` unless it is smaller than `final`"
+        "Return the initial size in pixels, or raise `ValueError` unless it is smaller than `final`"
         return resolve_initial(self.initial_size, final, self.multiple_of)
 
     def schedule(self,
         final_size:int|tuple, # Final `(height, width)` in pixels
         n_epoch:int, # Length of the training in epochs
     ) -> SizeSchedule:
-        "The schedule of a training of `n_epoch` epochs. Raises `ValueError` for a size or a length that these numbers do not fit"
-        final,unit = as_size(final_size, 'final_size'),self.multiple_of
+        "Return the schedule of a training of `n_epoch` epochs, or raise `ValueError` if there is none for this size or length"
+        final,multiple_of = as_size(final_size, 'final_size'),self.multiple_of
         expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
-        expect(unit<=min(final), 'multiple_of', unit, f'at most the shorter side of the final size {list(final)}')
+        expect(multiple_of<=min(final), 'multiple_of', multiple_of, f'at most the shorter side of the final size {list(final)}')
         initial = self.initial(final)
-        begin,end = [_as_epoch(getattr(self, k), n_epoch, k) for k in ('start','finish')]
-        expect(begin<end, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {begin:.4g} and {end:.4g} of {n_epoch})')
-        way,by = pixels_to_grow(initial, final),math.ceil(self.increase_by/unit)*unit
-        if self.increase_mode==IncreaseMode.Batch: by,epochs = _batch_growths(way, by, begin, end)
-        else:                                      by,epochs = _epoch_growths(way, by, begin, end, unit)
+        start,finish = [_as_epoch(getattr(self, k), n_epoch, k) for k in ('start','finish')]
+        expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {start:.4g} and {finish:.4g} of {n_epoch})')
+        gap,by = pixels_to_grow(initial, final),math.ceil(self.increase_by/multiple_of)*multiple_of
+        if self.increase_mode==IncreaseMode.Batch: by,epochs = _batch_growths(gap, by, start, finish)
+        else:                                      by,epochs = _epoch_growths(gap, by, start, finish, multiple_of)
         if not epochs: return SizeSchedule((final,))
-        return SizeSchedule(_sizes(initial, final, by, len(epochs), unit), tuple(e/n_epoch for e in epochs))
+        return SizeSchedule(_sizes(initial, final, by, len(epochs), multiple_of), tuple(e/n_epoch for e in epochs))
 
 @delegates(Growth)
 def size_schedule(
@@ -212,48 +212,48 @@ def size_schedule(
     n_epoch:int, # Length of the training in epochs
     **kwargs
 ) -> SizeSchedule:
-    "The schedule of a training of `n_epoch` epochs. Raises `ValueError` for arguments that make none"
+    "Return the schedule of a training of `n_epoch` epochs, or raise `ValueError` for arguments that cannot work"
     return Growth(**kwargs).schedule(final_size, n_epoch)
 
 # %% ../nbs/01_schedule.ipynb #0ac5905b
-def _alike(d):
-    "A pair `d` of pixels: one number where both sides have the same"
-    return d[0] if d[0]==d[1] else [*d]
+def _one_or_both(pair):
+    "Return one number if both sides are equal, else a list"
+    return pair[0] if pair[0]==pair[1] else [*pair]
 
-def _increments(sizes):
-    "In words, by how many pixels `sizes` grow: the same each time, but for the last perhaps; else the smallest and the largest number"
-    *ds,last = [tuple(q-p for p,q in zip(a,b)) for a,b in zip(sizes, sizes[1:])]
-    if len({*ds})<2:
-        by = ds[0] if ds else last
-        return f'{_alike(by)} pixels' + ('' if by==last else f' (the last by {_alike(last)})')
-    ends = [[f(o) for o in zip(*ds, last)] for f in (min,max)]
-    if all(a==b for a,b in ends): ends = [a for a,_ in ends]
+def _increments_str(sizes):
+    "Describe by how many pixels `sizes` grow: one number, perhaps another for the last growth, or the smallest and the largest"
+    *increments,last = [(h2-h1,w2-w1) for (h1,w1),(h2,w2) in zip(sizes, sizes[1:])]
+    if len({*increments})<2:
+        by = increments[0] if increments else last
+        return f'{_one_or_both(by)} pixels' + ('' if by==last else f' (the last by {_one_or_both(last)})')
+    ends = [[f(side) for side in zip(*increments, last)] for f in (min,max)]
+    if all(h==w for h,w in ends): ends = [h for h,_ in ends]
     return '{} to {} pixels'.format(*ends)
 
-def _distances(epochs):
-    "In words, how far apart `epochs` are: the mean, or the smallest and the largest distance where they differ"
-    ds = [b-a for a,b in zip(epochs, epochs[1:])]
-    if max(ds)-min(ds)<=1e-3*max(ds): return count_str((epochs[-1]-epochs[0])/len(ds), 'epoch')
-    return f'{min(ds):.4g} to {count_str(max(ds), "epoch")}'
+def _intervals_str(epochs):
+    "Describe how far apart `epochs` are: the mean interval, or the smallest and the largest if they differ"
+    intervals = [b-a for a,b in zip(epochs, epochs[1:])]
+    if max(intervals)-min(intervals)<=1e-3*max(intervals): return count_str((epochs[-1]-epochs[0])/len(intervals), 'epoch')
+    return f'{min(intervals):.4g} to {count_str(max(intervals), "epoch")}'
 
 # %% ../nbs/01_schedule.ipynb #f19248bc
 @patch
 def describe(self:SizeSchedule,
     n_epoch:int, # Length of the training in epochs
 ) -> str:
-    "The schedule of a training of `n_epoch` epochs, in words"
+    "Describe the schedule of a training of `n_epoch` epochs in a sentence or two"
     first,last,n = list(self.initial),list(self.final),len(self.pcts)
     if not n: return f'Train at the full size of {last} from the first epoch on: the schedule leaves no room to grow.'
-    by,epochs = _increments(self.sizes),[p*n_epoch for p in self.pcts]
+    by,epochs = _increments_str(self.sizes),[p*n_epoch for p in self.pcts]
     if n==1: return (f'Train at the initial image size of {first}, then increase it by {by} in one resize '
                      f'at epoch {epochs[0]:.4g} for a final training size of {last}.')
-    return (f'Progressively increase the initial image size of {first} by {by} every {_distances(epochs)} for {n} resizes. '
+    return (f'Progressively increase the initial image size of {first} by {by} every {_intervals_str(epochs)} for {n} resizes. '
             f'Starting at epoch {epochs[0]:.4g} and finishing at epoch {epochs[-1]:.4g} for a final training size of {last}.')
 
 # %% ../nbs/01_schedule.ipynb #ee78f49d
 @patch(as_prop=True)
 def cost(self:SizeSchedule) -> float: # Between 0 and 1
-    "Pixels seen in training, as a share of those of a training at full size"
+    "Pixels processed in training, as a fraction of those in a training at full size"
     edges = [0., *(min(p,1.) for p in self.pcts), 1.]
     return sum((b-a)*area(s) for a,b,s in zip(edges, edges[1:], self.sizes))/area(self.final)
 
@@ -267,12 +267,12 @@ def _repr_markdown_(self:SizeSchedule):
 @patch(cls_method=True)
 def from_fractions(cls:SizeSchedule,
     initial_scale:float=0.5, # Initial size as a fraction of the final one
-    delay_fraction:float=0.5, # Fraction of training before the growing begins
+    delay_fraction:float=0.5, # Fraction of training before images begin to grow
     finetune_fraction:float=0.2, # Fraction of training at full size, at the end
     size_increment:int=4, # Widths are multiples of this many pixels
     final_size:int|tuple=(224,224), # Final `(height, width)` in pixels
 ) -> SizeSchedule:
-    "The schedule of Composer's `ProgressiveResizing`. Raises `ValueError` for arguments that make none"
+    "Return the schedule of Composer's `ProgressiveResizing`, or raise `ValueError` for arguments that cannot work"
     h,w = final = as_size(final_size, 'final_size')
     for k,v in dict(initial_scale=initial_scale, delay_fraction=delay_fraction, finetune_fraction=finetune_fraction).items():
         expect(is_real(v) and 0<=v<=1, k, v, 'a fraction between 0 and 1')
@@ -281,11 +281,11 @@ def from_fractions(cls:SizeSchedule,
     expect(ramp>-_eps, 'delay_fraction', delay_fraction, f'at most 1 - `finetune_fraction`={finetune_fraction!r}')
     def size(k): return final if k*size_increment>=w else (max(1, int(h*k*size_increment/w + _eps)), k*size_increment)
     def pct(k):
-        "When `round(w*scale/size_increment)` becomes `k`: at a half, but after it where the half rounds down, to even"
+        "Return the fraction at which `round(w*scale/size_increment)` becomes `k`: at a half, or after it if the half rounds down, to even"
         scale = (k-0.5)*size_increment/w
         return delay_fraction + ramp*(scale-initial_scale)/(1-initial_scale) + 2*_eps*(k%2)
     first,last = max(1, round(w*initial_scale/size_increment)),round(w/size_increment)
-    if size(first)!=final and ramp<=_eps: return cls((size(first),final), (delay_fraction,))   # all at once
+    if size(first)!=final and ramp<=_eps: return cls((size(first),final), (delay_fraction,))   # a single growth
     steps = [(pct(k),size(k)) for k in range(first+1, last+1)]
     if not steps or steps[-1][1]!=final: steps.append((1.-finetune_fraction,final))
     if size(first)==final: return cls((final,))
@@ -295,34 +295,34 @@ def from_fractions(cls:SizeSchedule,
 @patch(cls_method=True)
 def from_compute(cls:SizeSchedule,
     sizes:Iterable, # `(height, width)` in pixels of every stage, or an int for a square; the last is the final size
-    shares:Iterable=None, # What each stage gets of the compute; by default all the same
-    cost:Iterable=None, # What a batch of each size costs, or a function of `(height, width)`; by default its pixels
+    shares:Iterable=None, # Fraction of the compute for each stage; equal by default
+    cost:Iterable=None, # Cost of a batch of each size, or a function of `(height, width)`; by default the number of pixels
 ) -> SizeSchedule: # For `ProgressiveResize(schedule=...)`
-    "The schedule whose stages have their `shares` of the compute. Raises `ValueError` for numbers that make none"
-    sizes = [as_size(s, 'sizes') for s in _listed(sizes, 'sizes')]
+    "Return the schedule that divides the compute into `shares`, or raise `ValueError` for arguments that cannot work"
+    sizes = [as_size(s, 'sizes') for s in _as_list(sizes, 'sizes')]
     expect(sizes and all(a!=b for a,b in zip(sizes, sizes[1:])), 'sizes', sizes, 'one size or more, each larger than the one before')
-    shares = [1/len(sizes)]*len(sizes) if shares is None else _listed(shares, 'shares')
-    costs = [area(s) for s in sizes] if cost is None else [cost(s) for s in sizes] if callable(cost) else _listed(cost, 'cost')
+    shares = [1/len(sizes)]*len(sizes) if shares is None else _as_list(shares, 'shares')
+    costs = [area(s) for s in sizes] if cost is None else [cost(s) for s in sizes] if callable(cost) else _as_list(cost, 'cost')
     for k,v in dict(shares=shares, cost=costs).items():
         expect(len(v)==len(sizes) and all(is_real(o) and o>0 for o in v), k, v, f'{len(sizes)} numbers above 0, one for each size')
     expect(abs(sum(shares)-1)<.01, 'shares', shares, 'numbers whose sum is 1')
     lengths = [s/c for s,c in zip(shares, costs)]
     return cls(tuple(sizes), tuple(o/sum(lengths) for o in [*accumulate(lengths)][:-1]))
 
-def _listed(v, name):
+def _as_list(v, name):
     expect(isinstance(v, Iterable) and not isinstance(v, (str,dict)), name, v, 'a list')
     return [*v]
 
 # %% ../nbs/01_schedule.ipynb #2e85b3bc
 @patch
 def plot(self:SizeSchedule,
-    n_epoch:int=None, # Length of the training in epochs; without it the axis is the share of training done
+    n_epoch:int=None, # Length of the training in epochs; without it the axis is the percentage of training done
     ax=None, # Matplotlib axis to draw on
-    resize_valid:bool=True, # Whether validation, after every epoch, is at the size of the training or at full size
-    n_batch:int=100, # Batches of an epoch; a validation has the size of the last
+    resize_valid:bool=True, # Validate at the size of the training; False: at full size
+    n_batch:int=100, # Batches per epoch; validation has the size of the last one
     **kwargs, # Passed on to matplotlib's `stairs`
 ):
-    "Draw the longer side of the images over the training, with a dot for every validation where `n_epoch` is known"
+    "Plot the longer side of the images over the training, with a dot for every validation if `n_epoch` is given"
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(6,2.5))[1]
     scale,unit = (n_epoch,'epoch') if n_epoch else (100,'training done (%)')
