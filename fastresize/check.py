@@ -39,7 +39,7 @@ def as_size(
 ) -> tuple: # `(height, width)`
     "Return `size` as a pair of positive ints, or raise `ValueError` if it is not one"
     hw = (size,size) if is_int(size) else tuple(size) if is_sequence(size) else ()
-    expect(len(hw)==2 and all(is_int(s) and s>0 for s in hw), name, size, 'a positive int in pixels, or a pair (height, width) of them')
+    expect(len(hw)==2 and all(is_int(s) and s>0 for s in hw), name, size, 'a positive int or a pair (height, width), in pixels')
     return int(hw[0]),int(hw[1])
 
 # %% ../nbs/00_check.ipynb #18235b43
