@@ -18,80 +18,82 @@ from .probe import unwrap_dl
 
 # %% ../nbs/10_transforms.ipynb #0d997930
 def size_tfms(
-    dl, # Any loader; only fastai's have such transforms
-) -> list: # In the order they run
-    "The batch transforms of `dl` that decide the size of its batches"
+    dl, # Any loader; only fastai's have batch transforms
+) -> list: # Transforms, in the order they run
+    "Find the batch transforms of `dl` that decide the size of its batches"
     dl = unwrap_dl(dl)
     split_idx = getattr(getattr(dl, 'dataset', None), 'split_idx', None)
     fs = getattr(getattr(dl, 'after_batch', None), 'fs', ())
-    tfms = [f for f in fs if isinstance(f, AffineCoordTfm)  # its `split_idx` is no restriction, but that of the last batch
+    tfms = [f for f in fs if isinstance(f, AffineCoordTfm)   # whose `split_idx` is that of the last batch, not a restriction
             or isinstance(f, RandomResizedCropGPU) and f.split_idx in (None,split_idx)]
     return [f for f in tfms if f.size is not None] or tfms[:1]
 
 # %% ../nbs/10_transforms.ipynb #0871d572
 class Steer:
-    "The transforms that decide the size of a loader's batches, for setting another one"
+    "Set another size in the transforms that decide the size of a loader's batches"
     def __init__(self, dl): self.tfms = size_tfms(dl)
     def __bool__(self): return bool(self.tfms)
     def __repr__(self): return f'Steer({", ".join(f"{type(f).__name__}(size={f.size})" for f in self.tfms)})'
 
     @contextmanager
     def at(self,
-        size:tuple, # `(height, width)` in pixels; None leaves everything as it is
-        mode:str=None, # `grid_sample`'s mode: bilinear, nearest or bicubic; None keeps the transform's own
-        full_size:tuple=None, # The size of images that become `size`; others become smaller by the same ratio, where the transform has no size
-        multiple_of:int=1, # Sizes of these others are rounded down to a multiple of this many pixels
-        item_size:tuple=None, # What small images that come in would measure at full size: so large a random crop takes them to be
+        size:tuple, # `(height, width)` in pixels; None changes nothing
+        mode:str=None, # Mode of `grid_sample`: bilinear, nearest or bicubic; None keeps the mode of the transform
+        full_size:tuple=None, # For a transform without a size: images of this size get `size`, others are scaled by the same ratio
+        multiple_of:int=1, # Round the sides of these other images down to a multiple of this many pixels
+        item_size:tuple=None, # Full size of incoming images that are made small: random crops are drawn as for images of this size
     ):
-        "Batches that are made in this context have `size`"
+        "Give batches that are made in this context the size `size`"
         orig = [(f,f.size,f.mode,f.__dict__.get('before_call')) for f in self.tfms] if size else []
         try:
-            for f,s,m,_ in orig:
-                f.size = tuple(size) if f is self.tfms[-1] else _in_ratio(s, orig[-1][1], size)
-                f.mode = mode or m
-                if s is None and full_size is not None: f.before_call = _by_ratio(f, f.before_call, size, full_size, multiple_of)
-                elif item_size and isinstance(f, RandomResizedCropGPU): f.before_call = _as_if_full(f, f.before_call, item_size)
+            for f,orig_size,orig_mode,_ in orig:
+                f.size = tuple(size) if f is self.tfms[-1] else _in_ratio(orig_size, self.tfms[-1].size, size)
+                f.mode = mode or orig_mode
+                if orig_size is None and full_size is not None: f.before_call = _scale_batch(f, f.before_call, size, full_size, multiple_of)
+                elif item_size and isinstance(f, RandomResizedCropGPU): f.before_call = _draw_at_full_size(f, f.before_call, item_size)
             yield
             if orig: self.applied_size = tuple(self.tfms[-1].size)
         finally:
-            for f,s,m,before_call in orig:
-                f.size,f.mode = s,m
+            for f,orig_size,orig_mode,before_call in orig:
+                f.size,f.mode = orig_size,orig_mode
                 if before_call is not None: f.before_call = before_call
                 elif 'before_call' in f.__dict__: del f.before_call
 
 # %% ../nbs/10_transforms.ipynb #f32a5c8d
 def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
-def _in_ratio(size, last, new): return tuple(max(1, round(s*n/l)) for s,l,n in zip(_pair(size), _pair(last), new))
+
+def _in_ratio(size, last, new):
+    "Scale `size`, of a transform before the last one, as the size of the last one changes from `last` to `new`"
+    return tuple(max(1, round(s*n/l)) for s,l,n in zip(_pair(size), _pair(last), new))
 
 def _shape(b):
-    "Height and width of the first image of a batch"
+    "Return height and width of the first image of a batch"
     while isinstance(b, tuple): b = b[0]
-    with torch._C.DisableTorchFunctionSubclass(): return b.shape[-2:]   # a fifth of the time that fastai's types take for it
+    with torch._C.DisableTorchFunctionSubclass(): return b.shape[-2:]   # five times as fast as with fastai's tensor types
 
-def _by_ratio(f, before_call, size, full_size, multiple_of):
-    "Have the transform `f` make each batch smaller by the ratio of `size` to `full_size`"
-    def g(b, split_idx):
+def _scale_batch(f, before_call, size, full_size, multiple_of):
+    "Wrap `before_call` of the transform `f` to scale each batch by the ratio of `size` to `full_size`"
+    def scaled(b, split_idx):
         f.size = scale_size(_shape(b), size, full_size, multiple_of)
         return before_call(b, split_idx)
-    return g
+    return scaled
 
-def _as_if_full(f, before_call, item_size):
-    "Have the random crop `f` draw its region as from images of `item_size`, and take it from those that come"
-    def g(b, split_idx):
-        came = _shape(b)
+def _draw_at_full_size(f, before_call, item_size):
+    "Wrap `before_call` of the random crop `f` to draw its region as for images of `item_size`, then scale it to the batch"
+    def drawn(b, split_idx):
+        size = _shape(b)
         before_call(SimpleNamespace(shape=item_size), split_idx)
-        f.cp_size = tuple(max(1, round(c*o/n)) for c,o,n in zip(f.cp_size, came, item_size))
-        f.tl = tuple(min(round(t*o/n), o-c) for t,c,o,n in zip(f.tl, f.cp_size, came, item_size))
-    return g
+        f.cp_size = tuple(max(1, round(c*s/full)) for c,s,full in zip(f.cp_size, size, item_size))
+        f.tl = tuple(min(round(t*s/full), s-c) for t,c,s,full in zip(f.tl, f.cp_size, size, item_size))
+    return drawn
 
 # %% ../nbs/10_transforms.ipynb #6a96d713
 def points_warning(
     tfms:list, # The transforms that decide the size
-    b, # A batch, tuples of tensors
+    b, # A batch, a tensor or a tuple of tensors
 ) -> str: # A warning, or None
-    "A warning that a `RandomResizedCropGPU` drops points or boxes"
-    items = [*b] if isinstance(b, (tuple,list)) else [b]
-    has = [type(o).__name__ for o in items if isinstance(o, (TensorPoint,TensorBBox))]
-    if has and any(isinstance(f, RandomResizedCropGPU) for f in tfms):
-        return (f'`RandomResizedCropGPU` in `batch_tfms` drops points and boxes ({has[0]} in this batch), with or without `ProgressiveResize`; '
-                '`aug_transforms(size=...)` with `min_scale=1`, or a crop in `item_tfms`, keeps them')
+    "Warn if a `RandomResizedCropGPU` drops the points or boxes of a batch"
+    coords = [type(t).__name__ for t in (b if isinstance(b, (tuple,list)) else [b]) if isinstance(t, (TensorPoint,TensorBBox))]
+    if coords and any(isinstance(f, RandomResizedCropGPU) for f in tfms):
+        return (f'`RandomResizedCropGPU` in `batch_tfms` drops points and boxes ({coords[0]} in this batch), with or without '
+                '`ProgressiveResize`; `aug_transforms(size=...)` with `min_scale=1`, or a crop in `item_tfms`, keeps them')
