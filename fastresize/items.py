@@ -313,7 +313,7 @@ class DecodeCache:
         with open(f'{self.folder}/used', 'ab', buffering=0) as used:
             if used.tell()*1024>self.max_bytes: return
             disk = shutil.disk_usage(self.folder)
-            if disk.free-len(b)<disk.total/20: return used.truncate(int(self.max_bytes)//1024+1)   # full: the rest of the disk is for others
+            if disk.free-len(b)<disk.total/20: return used.truncate(int(self.max_bytes)//1024+1)   # full: spare the rest of the disk
             used.write(bytes(-(-len(b)//1023)))   # a byte per KiB, counting this file too
             if used.tell()*1024>self.max_bytes: return
         part = f'{path}.{os.getpid()}.{get_ident()}.part'
