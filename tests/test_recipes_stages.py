@@ -257,8 +257,8 @@ def test_a_folder_of_another_training_is_left_alone(tmp_path, resume):
     run(stages(), get_dls, save=tmp_path)
     def files(): return {f: f.read_bytes() for f in tmp_path.iterdir()}
     before = files()
-    for other,model,words in (([(16,16,3,4e-3)], None, 'of one with other stages'), ([(16,16,2,8e-3),*table[1:]], None, 'of one with other stages'),
-                              (table, small_model(3), 'of one with another model')):
+    for other,model,words in (([(16,16,3,4e-3)], None, 'from one with other stages'), ([(16,16,2,8e-3),*table[1:]], None, 'from one with other stages'),
+                              (table, small_model(3), 'from one with another model')):
         learn = new(model=model)
         with pytest.raises(ValueError, match=f'`save`=.*expected a folder for this training; its stages.pth is {words}'):
             run(other, get_dls, save=tmp_path, resume=resume, learn=learn)
