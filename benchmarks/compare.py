@@ -238,7 +238,7 @@ def warm_up(a):
     "What is slow the first time: a few batches of a training, and a step of every size"
     learn = get_learner(a, a.check)
     if not len(a.check.train):
-        raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training pictures, {len(a.check.train_ds)}')
+        raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training images, {len(a.check.train_ds)}')
     fit(learn, 1, a.lr, [FirstBatches()])
     for size in {*schedule_of(a, 'batch').sizes, *schedule_of(a, 'epoch').sizes}:
         for train in (True,False): step_seconds(learn, size, min(a.bs, len(a.check.train_ds)), a.check.c, train, n=1)

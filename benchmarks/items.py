@@ -63,7 +63,7 @@ def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
     sizes = [112,128,160,192,224]
     what = [(p,s) for p in pipelines for s in (None,*sizes,'kept')]
-    took,cache = {k: [] for k in what},DecodeCache(10e9).opened()
+    took,cache = {k: [] for k in what},DecodeCache(10e9).open()
     for r,order in interleaved(what, rounds+1):
         for p,s in order:
             size_ratio = SizeRatio((sizes[0],)*2, (full,full), cache) if s=='kept' else s and SizeRatio((s,s), (full,full))

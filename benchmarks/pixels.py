@@ -22,7 +22,7 @@ from fastcore.script import call_parse
 from record import head, report, stem, table
 from fastresize.backends import SizeRatio, items_at
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
-from fastresize.items import View, _File
+from fastresize.items import View, _ImageFile
 from fastresize.resize import interpolate, lowpass
 
 def square(view):
@@ -35,7 +35,7 @@ def square(view):
 def original(f):
     "The square of a photograph, in its own pixels"
     im = PILImage.create(f)
-    return square(View.of(_File(f, 'RGB'))).pixels((min(im.size),)*2)
+    return square(View.of(_ImageFile(f, 'RGB'))).pixels((min(im.size),)*2)
 
 def lanczos(im, s): return tensor(im.resize((s,s), Image.LANCZOS)).permute(2,0,1).float()[None]
 def reduced(x, s):
@@ -49,7 +49,7 @@ def item(f, s, full):
 
 def item_by(f, s, resample):
     "The same with another filter than the package's own"
-    view = square(View.of(_File(f, 'RGB')))
+    view = square(View.of(_ImageFile(f, 'RGB')))
     w = view.source.size[0]*s/view.size[0]
     im,scale = view.source.decoded(w, view.source.size[1]*s/view.size[1])
     return tensor(im.resize((s,s), resample, box=tuple(o/scale for o in view.box))).permute(2,0,1).float()[None]

@@ -185,7 +185,7 @@ def check(a, names):
 def warm_up(a):
     "What is slow the first time"
     learn = get_learner(a, get_dls(a, a.size))
-    if not len(learn.dls.train): raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training pictures, {len(learn.dls.train_ds)}')
+    if not len(learn.dls.train): raise bench.BenchError(f'--bs {a.bs}: expected at most the number of training images, {len(learn.dls.train_ds)}')
     with learn.no_bar(), learn.no_logging(): learn.preview_resize(1, n_batch=1, show_plot=False)
 
 @call_parse

@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, 
 
 from .batch import BatchSpec
 from .check import expect, scale_size
-from .probe import some_items, to_device, unwrap
+from .probe import some_items, to_device, unwrap_dl
 from .resize import resize_with
 
 # %% ../nbs/05_backends.ipynb #6c4d3192
@@ -41,7 +41,7 @@ class SizeBackend:
         loader, # Any loader
         new_spec=BatchSpec, # Makes the `BatchSpec` of a sample
         sample=None, # A few items as a batch; without it the first batch tells
-        method:str='interpolate', # How images are made small: interpolate, crop or lowpass
+        method:str='interpolate', # How images are resized: interpolate, crop or lowpass
         mode:str='bilinear', # How images are interpolated
         multiple_of:int=1, # Sizes of images that are smaller or larger than the others are rounded down to a multiple of this
         device=None, # Where batches are moved, before they are resized
@@ -174,8 +174,8 @@ def _with_fastai():
     "fastai's way of opening pictures knows the ratio too, where fastai was imported"
     if 'fastai.vision.core' not in sys.modules: yield
     else:
-        from fastresize.items import hooked
-        with hooked(): yield
+        from fastresize.items import patch_fastai
+        with patch_fastai(): yield
 
 @contextmanager
 def items_at(
@@ -254,7 +254,7 @@ class ItemsBackend(SizeBackend):
         self.small,self.cache,self.epoch_sizes = small,cache,()
 
     def use(self, loader):
-        self.loader,self.outer,self.dl = loader,unwrap(loader, False),unwrap(loader)   # the last is what fastai's `DistributedDL` splits
+        self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # the last is what fastai's `DistributedDL` splits
 
     # ---- what there is
 
@@ -311,7 +311,7 @@ class ItemsBackend(SizeBackend):
     def ratio(self, size):
         "How much smaller items are in a batch of `size`"
         target = self.target_size(size)
-        return SizeRatio(target, self.full_size, self.cache.opened() if self.cache and target!=self.full_size else None)
+        return SizeRatio(target, self.full_size, self.cache.open() if self.cache and target!=self.full_size else None)
 
     def first(self, batches, skip): return super().first(batches, 0 if self.deals_batches() else skip)   # the batch sampler has skipped them
 

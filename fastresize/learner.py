@@ -17,7 +17,7 @@ from fastai.learner import Learner
 from fastcore.basics import noop
 
 from .batch import BatchSpec
-from .probe import Wrapped, private_look, unwrap
+from .probe import LoaderWrapper, isolated, unwrap_dl
 
 # %% ../nbs/09_learner.ipynb #e9a00241
 def trains(
@@ -65,9 +65,9 @@ def n_inputs(
 ) -> int: # Or None
     "The `n_inp` of the loaders, asked for without a trace"
     dls = learn.dls
-    dl = unwrap(getattr(dls, 'train', None))
+    dl = unwrap_dl(getattr(dls, 'train', None))
     if not isinstance(dl, DataLoader): return getattr(dls, 'n_inp', None)
-    with private_look(dl) as consumed:
+    with isolated(dl) as consumed:
         try: return None if consumed else getattr(dls, 'n_inp', None)
         except Exception: return
 
@@ -78,12 +78,12 @@ def spec_for(
 ): # Makes the `BatchSpec` of a sample
     "How a learner tells the inputs of a batch from its targets; where it has a `_split` of its own, a batch is one input"
     whole = type(learn)._split is not Learner._split
-    return partial(BatchSpec, n_inp=None if whole else n_inputs(learn), pictures=pictures, resize_targ=resize_targ, whole=whole)
+    return partial(BatchSpec, n_inp=None if whole else n_inputs(learn), pictures=pictures, resize_targ=resize_targ, single_input=whole)
 
 # %% ../nbs/09_learner.ipynb #b5d3c204
-class SizedDL(Wrapped):
+class SizedDL(LoaderWrapper):
     "The loader `dl` for one loop of `learn`, with batch `i` made by `make(get, i)`"
-    _own = 'learn','dl','make','on_break','begin','n','on_leave','started','done'
+    _wrapper_attrs = 'learn','dl','make','on_break','begin','n','on_leave','started','done'
     def __init__(self,
         learn, # Whose `dl` this becomes
         make, # Called as `make(get, i)`; returns batch `i`, which `get()` takes from the loader

@@ -6,7 +6,7 @@
 __all__ = ['TrainLength', 'TrainerRun', 'true_lengths', 'announce', 'preflight', 'comparing', 'forget_best',
            'ProgressiveResizeCallback']
 
-# %% ../nbs/19_lightning.ipynb #59492f94
+# %% ../nbs/19_lightning.ipynb #b4b00d0a
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -24,12 +24,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from .backends import SizeBackend, item_or_last, with_attr
-from .batch import BatchSpec, boxes_warning, no_image, rebuild
-from .check import expect, is_int, short
-from .log import columns
+from .batch import BatchSpec, boxes_warning, no_image_message, rebuild
+from .check import expect, is_int, size_str
+from .log import size_columns
 from .loops import backend_for
-from .preflight import SizeError, dry_run, fill, n_items, try_sizes
-from .probe import Wrapped, generators, no_trace, some_items, to_device, unwrap
+from .preflight import SizeError, dry_run, n_items, tile_batch, try_sizes
+from .probe import LoaderWrapper, find_generators, no_trace, some_items, to_device, unwrap_dl
 from .run import ScaledLRs, TrainingRun, check_args, finished_instead, unreached
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
@@ -99,10 +99,10 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/19_lightning.ipynb #cd63c4c2
-class _WrappedLoader(Wrapped):
+# %% ../nbs/19_lightning.ipynb #cd309850
+class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, whose items are made at the sizes that are due"
-    _own = 'dl','run','is_valid','backend','why'
+    _wrapper_attrs = 'dl','run','is_valid','backend','why'
     def __init__(self, dl, run, is_valid): self.dl,self.run,self.is_valid,self.backend,self.why = dl,run,is_valid,None,None
 
     def __len__(self): return len(self.run.sizes(self.run.trainer.current_epoch)) if self._has_counts else len(self.dl)
@@ -115,7 +115,9 @@ class _WrappedLoader(Wrapped):
     def __iter__(self):
         run,dl,t = self.run,self.dl,self.run.trainer
         if not run.is_on() or self.is_valid and (t.sanity_checking or not run.args.resize_valid): return iter(dl)
-        if not self.is_valid and run.length is None: run.look(dl, _limited(dl, t.limit_train_batches))
+        if not self.is_valid and run.length is None:
+            try: run.look(dl, _limited(dl, t.limit_train_batches))
+            except ValueError as e: run.refusal = e   # raised by `setup_epoch`: what an iteration raises, the trainer replaces by an error of its own
         if not run.schedule or run.no_images: return iter(dl)
         if self.why is None: self._prepare()
         return iter(dl) if self.why and not self._has_counts else _Batches(self._planned, self._begin)
@@ -180,7 +182,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #225c57b5
+# %% ../nbs/19_lightning.ipynb #6a72f48a
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -190,13 +192,15 @@ class TrainerRun(TrainingRun):
     ):
         self.trainer,self.is_on,self.undo,self.length,self.announced,self.warned,self.tried = trainer,is_on,ExitStack(),None,False,False,False
         self.made_size = None   # what the schedule names for the training batch in hand
+        self.refusal = None   # why the training cannot be
         self.args,self.backends,self._epoch = args,{},(None,None)
         super().__init__(args, math.inf, self.backend('train'), warn=warn)
         s = trainer.strategy
         self.transfer = s.batch_to_device
         self.undo.enter_context(with_attr(s, 'batch_to_device', self.to_device))
-        if args.resize_items or args.max_bs: self.undo.enter_context(with_attr(s, 'process_dataloader', partial(self._wrap, s.process_dataloader)))
-        if args.max_bs: self.undo.enter_context(true_lengths(self))
+        if args.resize_items or args.max_bs:
+            self.undo.enter_context(with_attr(s, 'process_dataloader', partial(self._wrap, s.process_dataloader)))
+            self.undo.enter_context(true_lengths(self))
 
     def close(self):
         "Undo all changes"
@@ -252,14 +256,15 @@ class TrainerRun(TrainingRun):
         self.n_epoch = self.length.n_epoch
 
     def batch_budget(self):
-        n,bs,most,drop_last = super().batch_budget()
-        return min(n, self.length.n_batch*bs),bs,most,drop_last   # the trainer may limit the batches of an epoch
+        n,bs,max_bs,drop_last = super().batch_budget()
+        n_batch = self.length.n_batch
+        return n_batch*bs if n_batch<len(self.train.dl) else n,bs,max_bs,drop_last   # the trainer may limit the batches of an epoch
 
     @property
     def n_batch(self):
         "Batches of an epoch, of as many images as the loader gives them"
         if not self.args.max_bs: return self.trainer.num_training_batches   # loaders may be made anew
-        return _limited(unwrap(self.trainer.fit_loop._combined_loader.flattened[0], False), self.trainer.limit_train_batches)
+        return _limited(unwrap_dl(self.trainer.fit_loop._combined_loader.flattened[0], False), self.trainer.limit_train_batches)
 
     def scale_lrs(self, optimizers):
         "Have the learning rates follow the number of images in a batch"
@@ -278,7 +283,7 @@ class TrainerRun(TrainingRun):
         sample = getattr(drawn, 'drawn', lambda n: None)(4) if drawn.full_size else None
         if sample is None or not hooked: return sample
         try:
-            with no_trace(generators=generators(dl, *hooked)):
+            with no_trace(generators=find_generators(dl, *hooked)):
                 b = t.lightning_module._on_before_batch_transfer(some_items(dl, 4), dataloader_idx=0)
                 return self.transfer(b, dataloader_idx=0)
         except Exception: return   # the first batch will tell
@@ -347,7 +352,7 @@ class TrainerRun(TrainingRun):
         o.spec = None
         if key=='train':
             self.no_images = True
-            warn(no_image(b, 'ProgressiveResizeCallback'))
+            warn(no_image_message(b, 'ProgressiveResizeCallback'))
         return b
 
     def _wrap(self, process, dataloader):
@@ -357,26 +362,27 @@ class TrainerRun(TrainingRun):
 
 @contextmanager
 def true_lengths(
-    run:TrainerRun, # A training whose batches are larger while images are small
+    run:TrainerRun, # The training
 ):
-    "Have the trainer know how many batches each epoch has, and its `estimated_stepping_batches` how many steps there are in all"
+    "Where batches are larger while images are small, have the trainer know how many batches each epoch has, and how many steps there are in all"
     trainer,loop = run.trainer,run.trainer.fit_loop
     cls,setup_data = type(trainer),loop.setup_data
     def setup_epoch():
         setup_data()
-        if not (run.is_on() and run.schedule and loop._combined_loader): return
+        if run.refusal: raise run.refusal
+        if not (run.args.max_bs and run.is_on() and run.schedule and loop._combined_loader): return
         loop._combined_loader.limits = [run.n_batch]
         loop.max_batches = len(run.sizes(trainer.current_epoch))
         if isinstance(trainer.val_check_interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*trainer.val_check_interval))
     def n_steps(t):
         loop.setup_data()
-        return run.n_steps() if run.is_on() and run.schedule else cls.estimated_stepping_batches.fget(t)
+        return run.n_steps() if run.args.max_bs and run.is_on() and run.schedule else cls.estimated_stepping_batches.fget(t)
     trainer.__class__ = type(cls.__name__, (cls,), dict(estimated_stepping_batches=property(n_steps), __module__=cls.__module__))
     try:
         with with_attr(loop, 'setup_data', setup_epoch): yield
     finally: trainer.__class__ = cls
 
-# %% ../nbs/19_lightning.ipynb #d5ba984a
+# %% ../nbs/19_lightning.ipynb #93784845
 def announce(
     run:TrainerRun, # The training
 ):
@@ -389,11 +395,11 @@ def announce(
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit) + (f' Up to {run.args.max_bs} images a batch while they are small.' if run.args.max_bs else ''))
-    head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', short(o)) for p,o in zip((0,*s.pcts), s.sizes)])
+    head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', size_str(o)) for p,o in zip((0,*s.pcts), s.sizes)])
     wide = max(len(head), *(len(e) for e,_ in rows))
     print('\n'.join(f'{e:>{wide}}  {o}' for e,o in [(head,'size (px)'), *rows]))
     names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in comparing(t)))
-    if names and run.args.resize_valid: print(f'{names}: what is measured at {short(last)} px is compared with itself, earlier sizes are not counted.')
+    if names and run.args.resize_valid: print(f'{names}: what is measured at {size_str(last)} px is compared with itself, earlier sizes are not counted.')
 
 def _epoch_rows(run):
     "Epochs, and their first and last sizes"
@@ -403,7 +409,7 @@ def _epoch_rows(run):
         ends = sizes[0],sizes[-1]
         if rows and rows[-1][2]==ends: rows[-1][1] = e
         else: rows.append([e,e,ends])
-    return [(f'{a}' if a==b else f'{a}–{b}', short(s) if s==t else f'{short(s)} to {short(t)}') for a,b,(s,t) in rows]
+    return [(f'{a}' if a==b else f'{a}–{b}', size_str(s) if s==t else f'{size_str(s)} to {size_str(t)}') for a,b,(s,t) in rows]
 
 def preflight(
     run:TrainerRun, # The training
@@ -416,7 +422,7 @@ def preflight(
     with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
         factor = run.bs_factor(run.size_now())
         if args.preallocate and run.size_now()!=run.schedule.final:
-            _dry_run(run, batch if factor==1 else fill(batch, round(n_items(batch)/factor)), sizes[-1])
+            _dry_run(run, batch if factor==1 else tile_batch(batch, round(n_items(batch)/factor)), sizes[-1])
             if factor>1: _dry_run(run, batch, run.train.target_size(run.size_now()))   # the batch with the most images
         whys = (_try_sizes(run, batch, sizes),_try_validation(run)) if args.try_sizes and len(sizes)>1 else ()
     for why,what in zip(whys, ('Sizes','Sizes of validation batches')):
@@ -506,7 +512,7 @@ def forget_best(trainer):
     for c in trainer.lr_scheduler_configs:
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
-# %% ../nbs/19_lightning.ipynb #ca148f1c
+# %% ../nbs/19_lightning.ipynb #9ed07158
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -514,26 +520,26 @@ class ProgressiveResizeCallback(L.Callback):
     `schedule` is that of the running or last fit, `current_size` the size of the batch in hand, `(height, width)` in pixels."""
     run = None
     def __init__(self,
-        initial_size:int|float|tuple=0.5, # Size to begin with: a float is a share of the final size, an int or `(height, width)` pixels
+        initial_size:int|float|tuple=0.5, # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
         start:int|float=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
         finish:int|float=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
-        increase_by:int=4, # Pixels a growth; in Epoch mode the fewest
+        increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
         increase_mode:IncreaseMode|str=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
         resize_mode:str='bilinear', # Interpolation below full size: any 2-D mode of `F.interpolate`
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
-        final_size:int|tuple=None, # `(height, width)` in pixels; by default what a training batch measures
-        resize_targ=None, # True or None: targets that lie over pixels follow; False: they stay; or how they are interpolated; or a dict of these by key or position
-        preallocate:bool=True, # Try a step at full size before the first, so that its memory lies ready
+        final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
+        resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+        preallocate:bool=True, # Allocate memory with a full-size dry run before training
         empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
         verbose:bool=True, # Print the schedule when a training begins
-        method:str='interpolate', # How images are made small: interpolate, crop or lowpass
+        method:str='interpolate', # How images are resized: interpolate, crop or lowpass
         multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
         schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
-        pictures=None, # Positions, keys or attributes of the inputs that are pictures; by default all that look like it
+        pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
         try_sizes:bool=True, # Try every size on a copy of the module before the first step
-        resize_items:bool=False, # Have the loader's workers make items at the size of their batch, so that the loader keeps up
-        max_bs:int=None, # Up to so many images a batch while they are small, at most the pixels of a full one; by default the loader's own
-        scale_lr:str='sqrt', # How the learning rate follows a larger batch: linear, sqrt, or None
+        resize_items:bool=False, # Have the loader make items at the size of their batch, so that it keeps up
+        max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch; None: the loader's batch size
+        scale_lr:str='sqrt', # How the learning rate follows the batch size: linear, sqrt, or None
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.judged,self.reached = schedule,schedule,None,None,(0,0)
@@ -619,7 +625,7 @@ class ProgressiveResizeCallback(L.Callback):
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
-        for k,v in columns(size, ['size'] if square else ['height','width']).items():
+        for k,v in size_columns(size, ['size'] if square else ['height','width']).items():
             v = torch.tensor(float(v))   # a number would be copied to the device, for which that has to be waited for
             log(f'progressive_resize_{k}', v, prog_bar=False, logger=True)
             log(k, v, prog_bar=True, logger=False)

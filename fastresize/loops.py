@@ -15,8 +15,8 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, ItemsBackend, SizeBackend, item_or_last
-from .batch import BatchSpec, boxes_warning, no_image
-from .check import expect, is_int, short
+from .batch import BatchSpec, boxes_warning, no_image_message
+from .check import expect, is_int, size_str
 from .preflight import try_sizes
 from .probe import to_device
 from .run import ScaledLRs, TrainingRun, check_resizing, unreached
@@ -83,7 +83,7 @@ class SizedLoader(GetAttr):
     def __repr__(self):
         how = (f'finished batches are resized ({self.why})' if self.why else
                'the decoder is told the size' if isinstance(self.backend, DecoderBackend) else 'items are made small by the loader')
-        return f'SizedLoader: {short(self.schedule.initial)} to {short(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
+        return f'SizedLoader: {size_str(self.schedule.initial)} to {size_str(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
         epoch:int, # From 0
@@ -118,7 +118,7 @@ class SizedLoader(GetAttr):
         lr_factors = {s: self.run.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
-                if self.backend.spec.first is None: raise ValueError(no_image(b, None))
+                if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
                 self.size = self.backend.spec.size(b)
                 self.lr_factor = lr_factors[item_or_last(sizes, i)]
                 if not evaluation and i==skip+1: self._warn_of_passes(epoch)
@@ -175,17 +175,17 @@ def sized_loader(
     loader, # A `DataLoader` of PyTorch, or anything that gives batches when it is iterated
     schedule:SizeSchedule, # From `size_schedule(final_size, n_epoch)`
     n_epoch:int, # Length of the training in epochs
-    method:str='interpolate', # How images are made small: interpolate, crop or lowpass; the last two always when the batch is finished
+    method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in the finished batch
     resize_mode:str='bilinear', # How finished batches are interpolated: any 2-D mode of `F.interpolate`
-    resize_targ=None, # True or None: targets that lie over pixels follow; False: they stay; or how they are interpolated; or a dict of these by key or position
-    pictures=None, # Positions, keys or attributes of the inputs that are pictures; by default all that look like it
-    resize_items:bool=False, # Make items small from the start where they can be, so that the loader keeps up
+    resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+    pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
+    resize_items:bool=False, # Have the loader make items at the size of their batch, so that it keeps up
     n_batch:int=None, # Batches of an epoch; by default the length of the loader
     device=None, # Move batches there first, so that they are resized there
     model=None, # Try every size on a copy of this model, before the training begins
-    max_bs:int=None, # Up to so many images a batch while they are small, at most the pixels of a full one
+    max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch
     optimizer=None, # With `max_bs`: its learning rates follow the number of images in a batch
-    scale_lr:str='sqrt', # How they follow: linear, sqrt, or None
+    scale_lr:str='sqrt', # How they follow the batch size: linear, sqrt, or None
     set_size=None, # Instead of resizing: a function that tells the loader's decoder `(height, width)`, or an object whose `output_size` is set
     per_batch:bool=False, # With `set_size`: tell it before every batch, not once an epoch
 ) -> SizedLoader:

@@ -14,7 +14,7 @@ from fastcore.basics import store_attr
 
 from .batch import size_of
 from .check import expect, is_int, is_real
-from .compiled import CompileCost, is_compiled, too_many
+from .compiled import CompileCost, is_compiled, recompile_warning
 from .learner import OnlyTrains, trains
 from .log import SizeLog, Trackers
 from .rehearsal import FirstSteps
@@ -32,30 +32,30 @@ class ProgressiveResize(OnlyTrains):
     training_run = loop = log = first_steps = compiling = trackers = None
     order = Recorder.order+.5 # so that rows can be lengthened, before progress bar and loggers; precision is set up long since
     def __init__(self,
-        initial_size:int|float|tuple=0.5, # Size to begin with: a float is a share of the final size, an int or `(height, width)` pixels
+        initial_size:int|float|tuple=0.5, # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
         start:int|float=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
         finish:int|float=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
-        increase_by:int=4, # Pixels a growth; in Epoch mode the fewest
+        increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
         increase_mode:IncreaseMode|str=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
         resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest, bicubic; with an extra resize any of `F.interpolate`
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
-        final_size:int|tuple=None, # `(height, width)` in pixels; by default what a training batch measures
-        add_resize:bool=False, # Resize the finished batch instead of steering the transforms; done by itself where there are none to steer
-        resize_targ=None, # With an extra resize: True or None: targets that lie over pixels follow, False: they stay; or their interpolation; or a dict of these by key or position
+        final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
+        add_resize:bool=False, # Resize the finished batch instead of setting the size of the batch transforms; the default where no transform has a size
+        resize_targ=None, # With an extra resize: True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
         preallocate_bs:int=None, # Images in the dry run; by default those of the first batch
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
         empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
         verbose:bool=True, # Print the schedule when a training begins
-        method:str='interpolate', # How images are made small: interpolate, crop or lowpass; the last two always with an extra resize
+        method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in an extra step
         multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
         schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
-        pictures=None, # Positions, keys or attributes of the inputs that are pictures; by default all that look like it
+        pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
         try_sizes:bool=True, # Try every size on the model in the first batch
-        resize_items:bool=False, # Decode and crop pictures at the size of their batch, so that the loader keeps up
-        cache_items:int=0, # With `resize_items`: bytes on disk for decoded pictures, kept while the training lasts; for each process that shares it
-        max_bs:int=None, # Up to so many images a batch while they are small, at most the pixels of a full one; by default the loader's own
-        scale_lr:str='sqrt', # How the learning rate follows a larger batch: linear, sqrt, or None
-        frozen:bool=True, # Grow also where the model's body is frozen, as in the first fit of `fine_tune`; False: full size there
+        resize_items:bool=False, # Decode and crop images at the size of their batch, so that the loader keeps up
+        cache_items:int=0, # With `resize_items`: maximum bytes on disk for decoded images during the training, per process
+        max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch; None: the loader's batch size
+        scale_lr:str='sqrt', # How the learning rate follows the batch size: linear, sqrt, or None
+        frozen:bool=True, # Train on small images also while layers are frozen, as in the first phase of `fine_tune`; False: full size then
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
@@ -89,7 +89,7 @@ class ProgressiveResize(OnlyTrains):
         "Say what will be, now that the final size is known"
         plan,n = self.training_run,len(self.dls.train)
         self.schedule = plan.schedule
-        for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and too_many(self.schedule, self.resize_valid)):
+        for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
             if o: warn(o)
         self.trackers = self.resize_valid and Trackers(self.learn, plan.last_size(n))
         for o in (plan, self.trackers): self._say(o and o.message())

@@ -26,52 +26,53 @@ from fastai.torch_core import default_device, get_model, rank_distrib, to_device
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
-from .check import as_size, counted, expect, is_int, is_real, is_sequence, short
+from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
 from .backends import item_or_last
 from .batch import size_of
-from .preview import Preview, agreed, most_epochs
-from .probe import some_items, unwrap, walk_objects
+from .preview import Preview, from_rank0, max_epochs
+from .probe import some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
-from .schedule import SizeSchedule, gap
+from .schedule import SizeSchedule, pixels_to_grow
 from .learner import OnlyTrains, SizedDL, trains
 from .training import no_batches
 
 # %% ../nbs/20_recipes.ipynb #42a8c3de
 class Stage:
-    "A part of a training. Raises `ValueError` for numbers that make none"
+    "A part of a training at one size. Raises `ValueError` for arguments that cannot work"
     def __init__(self,
         size:int|tuple, # `(height, width)` in pixels
         bs:int, # Images per batch
-        epochs:int, # Its length
-        lr:float|slice=None, # Highest learning rate; by default that of the first stage, in proportion to `bs`
-        fit:str=None, # The learner's method that trains it; by default the one that all stages have
-        **fit_kwargs, # Passed on to that
+        epochs:int, # Number of epochs
+        lr:float|slice=None, # Maximum learning rate; by default that of the first stage, scaled by the ratio of batch sizes
+        fit:str=None, # Name of the learner's method that trains this stage; by default that of all stages
+        **fit_kwargs, # Passed on to that method
     ):
         self.size,self.bs,self.epochs,self.lr,self.fit,self.fit_kwargs = as_size(size),bs,epochs,lr,fit,fit_kwargs
         for k,v in dict(bs=bs, epochs=epochs).items(): expect(is_int(v) and v>0, k, v, 'an int above 0')
         ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
         expect(lr is None or ends and all(is_real(o) and o>0 for o in ends), 'lr', lr, 'a number above 0, a slice of two, or None')
         expect(fit is None or isinstance(fit, str), 'fit', fit, 'the name of a method of the learner')
-        if is_real(lr): self.lr = float(lr)   # fastai does not take one of NumPy's
+        if is_real(lr): self.lr = float(lr)   # fastai does not accept NumPy's numbers
 
-    def __repr__(self): return f'{short(self.size)} px, bs {self.bs}, {_lr_words(self.lr)}{counted(self.epochs, "epoch")}'
+    def __repr__(self): return f'{size_str(self.size)} px, bs {self.bs}, {_lr_str(self.lr)}{count_str(self.epochs, "epoch")}'
 
-def _lr_words(lr):
+def _lr_str(lr):
     if lr is None: return ''
     return 'lr ' + (' to '.join(f'{o:g}' for o in (lr.start,lr.stop) if o is not None) if isinstance(lr, slice) else f'{lr:g}') + ', '
 
 # %% ../nbs/20_recipes.ipynb #530fa7da
-def _checked(stages, shrink):
-    "`stages` as a list of `Stage`"
+def _check_stages(stages, shrink):
+    "Return `stages` as a list of `Stage`, or raise `ValueError`"
     expect(isinstance(stages, Iterable) and not isinstance(stages, (str,dict)), 'stages', stages, 'a list of `Stage`')
     res = [s if isinstance(s, Stage) else Stage(*s) if is_sequence(s) else s for s in stages]
     expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one `Stage` or more')
-    down = next((f'{short(a.size)} to {short(b.size)}' for a,b in zip(res, res[1:]) if any(o>n for o,n in zip(a.size, b.size))), None)
-    expect(shrink or not down, 'stages', res, f'sizes that do not shrink, as from {down} px; `shrink=True` lets them')
+    pairs = [(a.size,b.size) for a,b in zip(res, res[1:])]
+    shrinking = next((f'{size_str(a)} to {size_str(b)}' for a,b in pairs if a[0]>b[0] or a[1]>b[1]), None)
+    expect(shrink or not shrinking, 'stages', res, f'sizes that do not shrink, as from {shrinking} px; `shrink=True` allows it')
     return res
 
 def _method(learn, name, size=None):
-    "The method of the learner that trains, for a stage of `size`, and its default learning rate"
+    "Return the learner's method `name`, for a stage of `size`, and its default learning rate"
     f = getattr(learn, name, None) if isinstance(name, str) else None
     params = [*signature(f).parameters.values()] if callable(f) else []
     if size and params and params[0].name=='size': f,params = partial(f, size),params[1:]
@@ -79,71 +80,73 @@ def _method(learn, name, size=None):
     expect(ok, 'fit', name, 'the name of a method of the learner that takes epochs and a learning rate, such as `fit_one_cycle`')
     return f,params[1].default if params[1].default not in (None, params[1].empty) else learn.lr
 
-def _scaled(lr, share):
-    if isinstance(lr, slice): return slice(*(o and o*share for o in (lr.start,lr.stop)))
-    return lr*share
+def _scale_lr(lr, factor):
+    if isinstance(lr, slice): return slice(*(o and o*factor for o in (lr.start,lr.stop)))
+    return lr*factor
 
 def _loaders(learn, get_dls, stage):
-    "New loaders for a stage. Raises `ValueError` unless their batches are what it says"
+    "Make the loaders of a stage, or raise `ValueError` unless their batches have its size and number of images"
     size = stage.size[0] if stage.size[0]==stage.size[1] else stage.size
     named = {'size','bs'} <= {*signature(get_dls).parameters}
     learn.dls = get_dls(size=size, bs=stage.bs) if named else get_dls(size, stage.bs)
     what = f'loaders for a stage of {stage}'
     expect(hasattr(learn.dls, 'train'), 'get_dls', get_dls, f'{what}; it gives {learn.dls!r}')
-    dl = unwrap(learn.dls.train)
+    dl = unwrap_dl(learn.dls.train)
     if not len(dl): raise ValueError(f'`get_dls`, {what}: {no_batches}')
     bs,b = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),some_items(dl)
     expect(bs in (None, stage.bs), 'get_dls', get_dls, f'{what}; its batches have {bs} images')
-    got = b is not None and size_of(b)
-    expect(b is None or got==stage.size, 'get_dls', get_dls, f'{what}; its batches measure {list(got or ())}')
+    size = b is not None and size_of(b)
+    expect(b is None or size==stage.size, 'get_dls', get_dls, f'{what}; its batches measure {list(size or ())}')
     return learn.dls
 
 # %% ../nbs/20_recipes.ipynb #c71c663d
 _lists = 'lrs','losses','iters','values'
 
-def _joined(first, rec, hps, skipped=0):
-    "The record `first`, continued by what recorder `rec` has of a fit, scheduled as in `hps`; `skipped` of its epochs were not trained"
+def _join_records(first, rec, hps, skipped=0):
+    "Append the values of recorder `rec` and the scheduled `hps` to the record `first`, without the first `skipped` epochs"
     n = len(first['losses'])
     iters,values = [n+i for i in rec.iters[skipped:]],[[*v] for v in rec.values[skipped:]]
-    own = dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=iters, values=values)
-    kept = {k: [*first['hps'].get(k, ()), *v] for k,v in hps.items() if k in first['hps'] or not n}
-    return dict(starts=first['starts'], hps=kept, **{k: [*first[k], *own[k]] for k in _lists})
+    new = dict(lrs=rec.lrs, losses=[float(o) for o in rec.losses], iters=iters, values=values)
+    hps = {k: [*first['hps'].get(k, ()), *v] for k,v in hps.items() if k in first['hps'] or not n}
+    return dict(starts=first['starts'], hps=hps, **{k: [*first[k], *new[k]] for k in _lists})
 
 def _plain(o):
-    "The same in Python's own types, for `torch.load(weights_only=True)`"
+    "Convert `o` to plain Python types, for `torch.load(weights_only=True)`"
     if isinstance(o, np.generic): return o.item()
     if isinstance(o, torch.Tensor): return o.detach().as_subclass(torch.Tensor)
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
     return type(o)(map(_plain, o)) if type(o) in (tuple,list) else [*map(_plain, o)] if isinstance(o, L) else o
 
 # %% ../nbs/20_recipes.ipynb #0ea8d7cd
-class _Ledger(Callback):
-    "What of a training by stages is done: its record, and a checkpoint after every epoch"
+class _StageLog(Callback):
+    "Record a training in stages, and write a checkpoint after every epoch"
     order = 1000
     def __init__(self, learn, table, save):
-        self.of,self.table,self.file,self.state = learn,table,save and Path(save)/'stages.pth',None
-        self.stage,self.done,self.skip,self.skips,self.begun = 0,0,0,False,False
+        self.owner,self.table,self.file,self.state = learn,table,save and Path(save)/'stages.pth',None
+        self.stage,self.done,self.n_skip,self.is_skipping,self.started = 0,0,0,False,False
         self.past = dict(starts=[], hps={}, **{k: [] for k in _lists})
 
     def read(self, resume):
-        "What is in the checkpoint; a `ValueError` if it is not of this training"
+        "Read the checkpoint, or raise `ValueError` if it belongs to another training"
         folder = self.file.parent
         expect(not folder.exists() or folder.is_dir(), 'save', str(folder), 'a folder')
         folder.mkdir(parents=True, exist_ok=True)
         if not self.file.exists(): return
         try:
             state = torch.load(self.file, map_location='cpu', weights_only=True)
-            theirs,model,begun = state['table'],state['model'],state['stage']+(state['epochs']>0)
-        except Exception as e: raise ValueError(f'`save`={str(folder)!r}: expected a folder for this training; its {self.file.name} cannot be read ({e})') from e
+            saved_table,model,n_started = state['table'],state['model'],state['stage']+(state['epochs']>0)
+        except Exception as e:
+            raise ValueError(f'`save`={str(folder)!r}: expected a folder for this training; {self.file.name} cannot be read ({e})') from e
         def shapes(o): return {k: tuple(v.shape) for k,v in o.items() if isinstance(v, torch.Tensor)}
-        why = 'another model' if shapes(model)!=shapes(get_model(self.of.model).state_dict()) else 'other stages' if theirs[:begun]!=self.table[:begun] else None
-        expect(not why, 'save', str(folder), f'a folder for this training; its {self.file.name} is of one with {why}')
-        if resume: self.state,self.stage,self.skip,self.past = state,state['stage'],state['epochs'],state['record']
+        if shapes(model)!=shapes(get_model(self.owner.model).state_dict()): other = 'another model'
+        else: other = 'other stages' if saved_table[:n_started]!=self.table[:n_started] else None
+        expect(not other, 'save', str(folder), f'a folder for this training; its {self.file.name} is from one with {other}')
+        if resume: self.state,self.stage,self.n_skip,self.past = state,state['stage'],state['epochs'],state['record']
 
     def write(self):
-        "A checkpoint in place of the last one, all or nothing"
+        "Replace the checkpoint atomically"
         if not self.file or rank_distrib(): return
-        model,opt = get_model(self.of.model).state_dict(),self.of.opt and _plain(self.of.opt.state_dict())
+        model,opt = get_model(self.owner.model).state_dict(),self.owner.opt and _plain(self.owner.opt.state_dict())
         state = dict(table=self.table, stage=self.stage, epochs=self.done, record=_plain(self.record()), opt=opt, model=model)
         part = self.file.with_suffix('.part')
         with open(part, 'wb') as f:
@@ -153,8 +156,8 @@ class _Ledger(Callback):
         os.replace(part, self.file)
 
     def load(self):
-        "What was in the checkpoint, into model and optimizer"
-        learn,state,self.state = self.of,self.state,None
+        "Load the checkpoint into model and optimizer"
+        learn,state,self.state = self.owner,self.state,None
         device = getattr(learn.dls, 'device', None) or default_device()
         get_model(learn.model.to(device)).load_state_dict(state['model'])
         if state['opt'] is None: return
@@ -162,105 +165,105 @@ class _Ledger(Callback):
         learn.opt.load_state_dict(to_device(state['opt'], device))
 
     def record(self):
-        "Of the whole training so far"
-        rec,sched = getattr(self.of, 'recorder', None),getattr(self.of, 'param_scheduler', None)
-        if not self.begun or rec is None: return self.past
-        return _joined(self.past, rec, sched.hps if sched else {}, self.skipped)
+        "Return the record of the whole training so far"
+        rec,sched = getattr(self.owner, 'recorder', None),getattr(self.owner, 'param_scheduler', None)
+        if not self.started or rec is None: return self.past
+        return _join_records(self.past, rec, sched.hps if sched else {}, self.n_skipped)
 
     def begin(self):
-        "A stage begins, or goes on"
-        if self.state and not self.skip: self.load()
-        if not self.skip: self.past['starts'].append(len(self.past['losses']))
+        "Begin or resume a stage"
+        if self.state and not self.n_skip: self.load()
+        if not self.n_skip: self.past['starts'].append(len(self.past['losses']))
 
     def end(self):
-        "It is over"
-        self.stage,self.done,self.skip = self.stage+1,0,0
+        "End a stage"
+        self.stage,self.done,self.n_skip = self.stage+1,0,0
         self.write()
 
     def before_fit(self):
-        if trains(self.learn): self.skipped,self.begun = 0,True
+        if trains(self.learn): self.n_skipped,self.started = 0,True
 
     def before_epoch(self):
-        self.skips = trains(self.learn) and self.done<self.skip
-        if not self.skips: return
-        if self.done==self.skip-1: self.load()
-        self.log,self.learn.logger = self.learn.logger,noop   # no row for what is done already
+        self.is_skipping = trains(self.learn) and self.done<self.n_skip
+        if not self.is_skipping: return
+        if self.done==self.n_skip-1: self.load()
+        self.orig_logger,self.learn.logger = self.learn.logger,noop   # no row for an epoch that is trained already
         raise CancelEpochException
 
     def after_epoch(self):
         if not trains(self.learn): return
         self.done += 1
-        if not self.skips: return self.write()
-        self.skipped,self.skips,self.learn.logger = self.skipped+1,False,self.log
+        if not self.is_skipping: return self.write()
+        self.n_skipped,self.is_skipping,self.learn.logger = self.n_skipped+1,False,self.orig_logger
 
     def after_fit(self):
-        if trains(self.learn): self.past,self.begun = self.record(),False
+        if trains(self.learn): self.past,self.started = self.record(),False
 
     def close(self):
-        "The recorder has all of it"
-        rec,self.past,self.begun = getattr(self.of, 'recorder', None),self.record(),False
-        if self.skips: self.of.logger = self.log
+        "Store the record of all stages in the recorder"
+        rec,self.past,self.started = getattr(self.owner, 'recorder', None),self.record(),False
+        if self.is_skipping: self.owner.logger = self.orig_logger
         if rec is None: return
         for k in (*_lists, 'hps'): setattr(rec, k, [L(v) for v in self.past[k]] if k=='values' else self.past[k])
         rec._stages = rec.losses,self.past['starts'],self.table
 
 # %% ../nbs/20_recipes.ipynb #f87c8928
-def _marked(plot_loss):
+def _mark_stages(plot_loss):
     @wraps(plot_loss)
     def g(self, *args, **kwargs):
         ax = plot_loss(self, *args, **kwargs)
         losses,starts,table = getattr(self, '_stages', (None,(),()))
-        for x,(size,*_) in zip(starts, table) if losses is self.losses else ():   # a later fit has new ones
+        for x,(size,*_) in zip(starts, table) if losses is self.losses else ():   # unless a later fit has replaced them
             ax.axvline(x, color='grey', ls='--', lw=.8)
-            ax.annotate(f'{short(size)} px', (x,.98), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
+            ax.annotate(f'{size_str(size)} px', (x,.98), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
                         rotation=90, va='top', fontsize='small', color='grey')
         return ax
     return g
 
-Recorder.plot_loss = _marked(Recorder.plot_loss)
+Recorder.plot_loss = _mark_stages(Recorder.plot_loss)
 
 # %% ../nbs/20_recipes.ipynb #cb55bb48
 @patch
 def fit_stages(self:Learner,
-    stages:list, # Of `Stage`, or of tuples `(size, bs, epochs, lr)`
-    get_dls, # Called with `size`, an int where it is square, and `bs`; gives the loaders of a stage
-    fit:str='fit_one_cycle', # The learner's method that trains a stage: one that takes epochs and a learning rate
+    stages:list, # `Stage` objects, or tuples `(size, bs, epochs, lr)`
+    get_dls, # Function of `size`, an int if it is square, and `bs` that returns the loaders of a stage
+    fit:str='fit_one_cycle', # Name of the learner's method that trains a stage, with epochs and learning rate as its first arguments
     save=None, # Folder for a checkpoint after every epoch
-    resume:bool=True, # Go on from the checkpoint in `save`, if there is one
-    shrink:bool=False, # Let sizes shrink from stage to stage
-    cbs=None, # Callbacks of all stages
+    resume:bool=True, # Resume from the checkpoint in `save`, if there is one
+    shrink:bool=False, # Allow sizes to shrink from stage to stage
+    cbs=None, # Callbacks for all stages
     verbose:bool=True, # Print a line for each stage
 ):
-    """Train stage by stage, with loaders of each stage's size and batch size, and one record; weights and optimizer are kept
+    """Train stage by stage, with loaders of each stage's size and batch size; model, optimizer and record continue from stage to stage
 
-    Raises `ValueError` before anything is trained for stages that make no training, loaders that do not fit them, and a `save` that belongs
-    to another training. A training that goes on draws its batches anew, and callbacks begin anew. A stage that a callback ends early is
-    over, and the next begins. Afterwards the learner has the loaders of the stage that was trained last."""
-    stages,own = _checked(stages, shrink),self.dls
+    Raises `ValueError` before any training for invalid stages, loaders that do not match them, and a `save` that belongs to another
+    training. A resumed training draws new batches, and its callbacks start anew. If a callback ends a stage early, the next one begins.
+    Afterwards the learner has the loaders of the last stage that was trained."""
+    stages,orig_dls = _check_stages(stages, shrink),self.dls
     methods = [_method(self, s.fit or fit, s.size) for s in stages]
     expect(callable(get_dls), 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
     first = methods[0][1] if stages[0].lr is None else stages[0].lr
-    lrs = [_scaled(first, s.bs/stages[0].bs) if s.lr is None else s.lr for s in stages]
+    lrs = [_scale_lr(first, s.bs/stages[0].bs) if s.lr is None else s.lr for s in stages]
     rates = [(lr.start,lr.stop) if isinstance(lr, slice) else lr for lr in lrs]
     table = _plain([(s.size, s.bs, s.epochs, lr, s.fit or fit) for s,lr in zip(stages, rates)])
-    ledger = _Ledger(self, table, save)
-    if save: ledger.read(resume)
+    log = _StageLog(self, table, save)
+    if save: log.read(resume)
     try: loaders = [_loaders(self, get_dls, s) for s in stages]
-    finally: self.dls = own
+    finally: self.dls = orig_dls
     say = print if verbose and not rank_distrib() else noop
-    if ledger.stage==len(stages):
-        say('All stages were trained before.')
+    if log.stage==len(stages):
+        say('All stages are trained already.')
         self.dls = loaders[-1]
-        ledger.load()
+        log.load()
     try:
-        for i in range(ledger.stage, len(stages)):
+        for i in range(log.stage, len(stages)):
             s,self.dls = stages[i],loaders[i]
-            goes_on = f', of which {ledger.skip} trained before' if ledger.skip else ''
-            say(f'Stage {i+1} of {len(stages)}: {short(s.size)} px, bs {s.bs}, {_lr_words(lrs[i])}{counted(s.epochs, "epoch")}{goes_on}')
-            ledger.begin()
-            with self.added_cbs([*L(cbs), ledger]): methods[i][0](s.epochs, lrs[i], **s.fit_kwargs)
-            ledger.end()
-    finally: ledger.close()
+            resumed = f', {log.n_skip} of them trained already' if log.n_skip else ''
+            say(f'Stage {i+1} of {len(stages)}: {size_str(s.size)} px, bs {s.bs}, {_lr_str(lrs[i])}{count_str(s.epochs, "epoch")}{resumed}')
+            log.begin()
+            with self.added_cbs([*L(cbs), log]): methods[i][0](s.epochs, lrs[i], **s.fit_kwargs)
+            log.end()
+    finally: log.close()
 
 # %% ../nbs/20_recipes.ipynb #bd543205
 _walk = partial(walk_objects, depth=6, skip=(Path,Learner))
@@ -268,92 +271,95 @@ _walk = partial(walk_objects, depth=6, skip=(Path,Learner))
 def _is(o, owner): return o is owner or isinstance(owner, type) and isinstance(o, owner) or isinstance(o, partial) and o.func is owner
 
 # %% ../nbs/20_recipes.ipynb #bf63fd1b
-class _Unmixed:
-    "In place of the distribution of a `MixUp` with an alpha of 0"
+class _NoMix:
+    "Distribution of a `MixUp` with an alpha of 0"
     def sample(self, shape=()): return torch.ones(shape)
 
-def _mix(alpha): return Beta(torch.tensor(float(alpha)), torch.tensor(float(alpha))) if alpha>0 else _Unmixed()
+def _mix_distrib(alpha): return Beta(torch.tensor(float(alpha)), torch.tensor(float(alpha))) if alpha>0 else _NoMix()
 
-def _places(o, name):
-    "Where object `o` has `name`: the dict with it, its key, and what makes what is kept there from a value"
+def _find_attrs(o, name):
+    "Find the attribute `name` of `o`: the dict that holds it, its key, and a function that converts a value to what is stored"
     if isinstance(o, partial) and name in o.keywords: return [(o.keywords, name, noop)]
-    if isinstance(o, MixHandler) and name=='alpha': return [(vars(o), 'distrib', _mix)]
+    if isinstance(o, MixHandler) and name=='alpha': return [(vars(o), 'distrib', _mix_distrib)]
     if name in getattr(o, '__dict__', {}): return [(vars(o), name, noop)]
     return []
 
-def _between(first, last, share):
-    if is_sequence(first): return tuple(_between(a, b, share) for a,b in zip(first, last))
-    v = first+(last-first)*share
+def _interpolate(first, last, progress):
+    if is_sequence(first): return tuple(_interpolate(a, b, progress) for a,b in zip(first, last))
+    v = first+(last-first)*progress
     return round(v) if is_int(first) and is_int(last) else v
 
 # %% ../nbs/20_recipes.ipynb #bd7b46d5
 class GrowWithSize(OnlyTrains):
-    """Have attributes grow with the pictures of `ProgressiveResize`: `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
+    """Change attributes as images grow by `ProgressiveResize`: `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
 
-    Raises `ValueError` before the first batch where nothing has that attribute. Transforms of items in worker processes have, for the whole
-    of an epoch, the values that it begins with. Two ints stay ints."""
+    Raises `ValueError` before the first batch if nothing has such an attribute. Item transforms in worker processes keep the values from
+    the beginning of an epoch until its end. Values between two ints are rounded to ints."""
     order = ProgressiveResize.order+.1
     def __init__(self,
-        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples; or to a function of how much of the growth is done, 0 to 1
+        values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples; or to a function of the growth that is done, 0 to 1
     ):
-        self.values,self.loop,self.old = values,None,[]
+        self.values,self.loop,self.orig_values = values,None,[]
         expect(isinstance(values, dict) and values, 'values', values, 'a dict that is not empty')
         for k,v in values.items():
-            expect(isinstance(k, tuple) and len(k)==2 and isinstance(k[1], str), 'values', k, 'keys (owner, name), such as `(MixUp, "alpha")`')
-            expect(callable(v) or _is_pair(v), 'values', v, f'for {_name(*k)} a pair (first, last) of numbers or of tuples as long as each other, or a function of the share')
+            is_key = isinstance(k, tuple) and len(k)==2 and isinstance(k[1], str)
+            expect(is_key, 'values', k, 'keys (owner, name), such as `(MixUp, "alpha")`')
+            expect(callable(v) or _is_pair(v), 'values', v,
+                   f'for {_name(*k)} a pair (first, last) of numbers or of tuples of equal length, or a function of the growth so far')
 
     def at(self,
-        share:float, # Of the growth, 0 at the initial size and 1 at full size
-    ) -> list: # In the order of `values`
-        "The values at this point"
-        return [v(share) if callable(v) else _between(*v, share) for v in self.values.values()]
+        share:float, # Growth that is done, 0 at the initial size and 1 at full size
+    ) -> list: # Values in the order of `values`
+        "Return all values at some point of the growth"
+        return [v(share) if callable(v) else _interpolate(*v, share) for v in self.values.values()]
 
     def before_fit(self):
-        "Find out who has what shall grow"
+        "Find the attributes"
         if not trains(self.learn): return
-        self._put_back()
-        if not self.learn._grab_cbs(ProgressiveResize): raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` beside it, whose sizes it goes by')
-        everything = [cb for cb in self.learn.cbs if cb is not self] + [unwrap(self.dls.train), *self.model.modules()]
-        self.found = [_find(everything, *k) for k in self.values]
+        self._restore()
+        if not self.learn._grab_cbs(ProgressiveResize):
+            raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` beside it, whose sizes it follows')
+        owners = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
+        self.found = [_find_all(owners, *k) for k in self.values]
 
     def before_train(self):
-        "Have the batches of the coming loop made with their values"
-        self.trained,self.sizes = unwrap(self.learn.dl),None
-        self.loop = SizedDL(self.learn, self._make, self._put_back) if trains(self.learn) else None
+        "Wrap the loader to set the values before each batch is made"
+        self.train_dl,self.sizes = unwrap_dl(self.learn.dl),None
+        self.loop = SizedDL(self.learn, self._make, self._restore) if trains(self.learn) else None
 
     def before_batch(self):
         if self.loop and self.training and not self.learn.lock.locked(): self.loop.started = True
 
     def after_train(self):
-        "Give the loader back"
+        "Restore the loader and the values"
         if not self.loop or self.learn.lock.locked(): return
         self.loop.leave()
-        self._put_back()
+        self._restore()
 
     def _make(self, get, i):
         try:
-            self._set(self.at(self._share(i)))
+            self._set(self.at(self._progress(i)))
             return get()
-        except BaseException:   # also that there are no more batches
-            self._put_back()
+        except BaseException:   # `StopIteration` too
+            self._restore()
             raise
 
-    def _share(self, i):
-        "How much of the growth is done in batch `i`"
+    def _progress(self, i):
+        "Return how much of the growth is done in batch `i`, 0 to 1"
         plan = self.learn._grab_cbs(ProgressiveResize)[0].training_run
         if plan is None or plan.no_images: return 1.   # images have full size
-        if plan.schedule is None: return 0.        # which the first batch will tell
-        s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, len(self.trained))[0]
-        return gap(s.initial, item_or_last(self.sizes, i))/gap(s.initial, s.final) if s.pcts else 1.
+        if plan.schedule is None: return 0.        # the full size becomes known with the first batch
+        s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, len(self.train_dl))[0]
+        return pixels_to_grow(s.initial, item_or_last(self.sizes, i))/pixels_to_grow(s.initial, s.final) if s.pcts else 1.
 
     def _set(self, values):
-        if not self.old: self.old = [(d,k,d[k]) for places in self.found for d,k,_ in places]
-        for v,places in zip(values, self.found):
-            for d,k,make in places: d[k] = make(v)
+        if not self.orig_values: self.orig_values = [(d,k,d[k]) for attrs in self.found for d,k,_ in attrs]
+        for v,attrs in zip(values, self.found):
+            for d,k,convert in attrs: d[k] = convert(v)
 
-    def _put_back(self):
-        for d,k,v in self.old: d[k] = v
-        self.old = []
+    def _restore(self):
+        for d,k,v in self.orig_values: d[k] = v
+        self.orig_values = []
 
 def _name(owner, name): return f'`{name}` of {getattr(owner, "__name__", None) or type(owner).__name__}'
 
@@ -363,26 +369,28 @@ def _is_pair(v):
     if all(map(is_sequence, v)): return len(a)==len(b)>0 and all(is_real(o) for o in (*a,*b))
     return is_real(a) and is_real(b)
 
-def _find(objs, owner, name):
-    "All places where `owner`, or what it holds, has `name`; a `ValueError` if there is none"
+def _find_all(objs, owner, name):
+    "Find every attribute `name` of `owner` and of the objects that it holds, or raise `ValueError`"
     known = _walk(*objs)
-    places = {(id(d),k): (d,k,make) for o in _walk(*(o for o in known if _is(o, owner))) for d,k,make in _places(o, name)}
-    if places: return [*places.values()]
-    others = sorted({getattr(o.func, '__name__', '?') if isinstance(o, partial) else type(o).__name__ for o in known if _places(o, name)})
-    has = f'; it is in {", ".join(others)}' if others else ''
-    raise ValueError(f'`GrowWithSize`: {_name(owner, name)} is in no callback of the learner, no transform of its training loader and no module of its model{has}')
+    attrs = {(id(d),k): (d,k,convert) for o in _walk(*(o for o in known if _is(o, owner))) for d,k,convert in _find_attrs(o, name)}
+    if attrs: return [*attrs.values()]
+    others = [o for o in known if _find_attrs(o, name)]
+    others = sorted({getattr(o.func, '__name__', '?') if isinstance(o, partial) else type(o).__name__ for o in others})
+    hint = f'; it is in {", ".join(others)}' if others else ''
+    raise ValueError(f'`GrowWithSize`: {_name(owner, name)} is in no callback of the learner, no transform of its training loader '
+                     f'and no module of its model{hint}')
 
 # %% ../nbs/20_recipes.ipynb #7c444474
 def _pipes(dl):
-    "The pipelines that make an item of `dl` and its batch"
-    own = [tl.tfms for tl in getattr(dl.dataset, 'tls', [dl.dataset])]
-    return [p for p in (*own, dl.after_item, dl.before_batch, dl.after_batch) if hasattr(p, 'fs')]
+    "Return the pipelines that make an item of `dl` and its batch"
+    item_pipes = [tl.tfms for tl in getattr(dl.dataset, 'tls', [dl.dataset])]
+    return [p for p in (*item_pipes, dl.after_item, dl.before_batch, dl.after_batch) if hasattr(p, 'fs')]
 
-def _times(size, own, new):
-    "What `size` becomes where `own` becomes `new`"
-    return tuple(max(1, round(s*n/o)) for s,o,n in zip(size if isinstance(size, tuple) else (size,size), own, new))
+def _scale_like(size, old, new):
+    "Scale `size` by the ratio of `new` to `old`"
+    return tuple(max(1, round(s*n/o)) for s,o,n in zip(size if isinstance(size, tuple) else (size,size), old, new))
 
-def _measured(learn, dl):
+def _image_size(learn, dl):
     b = some_items(dl)
     return b is not None and size_of(b)
 
@@ -391,23 +399,26 @@ def _measured(learn, dl):
 def at_test_size(self:Learner,
     size:int|tuple, # `(height, width)` in pixels
 ):
-    "Have the loaders give batches of `size`, training pictures too through the validation transforms. Raises `ValueError` where they cannot"
-    size,dls = as_size(size),[unwrap(dl) for dl in self.dls.loaders[:2]]
+    "Make batches of `size` in this context, training images too by the validation transforms. Raises `ValueError` if the loaders cannot"
+    size,dls = as_size(size),[unwrap_dl(dl) for dl in self.dls.loaders[:2]]
     ok = all(isinstance(dl, DataLoader) and hasattr(dl, 'after_item') and hasattr(dl.dataset, 'split_idx') for dl in dls)
-    expect(ok, 'dls', self.dls, "loaders that fastai made, whose transforms can be told another size and split")
+    expect(ok, 'dls', self.dls, 'loaders made by fastai, whose transforms have a size and a split')
     train = dls[0].dataset
     splits = [(o,o.split_idx) for o in ([tl.tfms for tl in train.tls] if hasattr(train, 'tls') else [train, train.tfms])]
     tfms = {id(f): (f, p is dls[0].after_batch or p is dls[1].after_batch) for dl in dls for p in _pipes(dl) for f in p.fs}.values()
     sizes = [(f,f.size,batch) for f,batch in tfms if isinstance(getattr(f, 'size', None), (int,tuple))]
     try:
         for o,_ in splits: o.split_idx = 1
-        own = _measured(self, dls[0])
-        expect(own, 'dls', self.dls, 'loaders over pictures that can be looked at without using them up')
+        orig_size = _image_size(self, dls[0])
+        expect(orig_size, 'dls', self.dls, 'loaders of images that can be read without consuming them')
         for f,s,batch in sizes:
-            if batch: f.size = _times(s, own, size)
-            else: f.size = _times(s, own, size)[0] if isinstance(s, int) else type(s)(_times(s, own[::-1], size[::-1]))   # Pillow's order
-        got = [g for g in (_measured(self, dl) for dl in dls) if g is not False]
-        expect({*got}=={size}, 'size', size, f'what the validation transforms can make: with `size` of {[type(f).__name__ for f,*_ in sizes]} set for it, they give {got}')
+            if batch: f.size = _scale_like(s, orig_size, size)
+            elif isinstance(s, int): f.size = _scale_like(s, orig_size, size)[0]
+            else: f.size = type(s)(_scale_like(s, orig_size[::-1], size[::-1]))   # Pillow's order
+        found = [o for o in (_image_size(self, dl) for dl in dls) if o is not False]
+        names = [type(f).__name__ for f,*_ in sizes]
+        expect({*found}=={size}, 'size', size,
+               f'what the validation transforms can make: with the `size` of {names} set for it, they give {found}')
         yield
     finally:
         for f,s,_ in sizes: f.size = s
@@ -415,81 +426,83 @@ def at_test_size(self:Learner,
 
 # %% ../nbs/20_recipes.ipynb #d2f76a49
 def _head(learn, head):
-    "The parameters of the classifier"
+    "Return the parameters of the classifier"
     if head is not None: return [*head.parameters()]
     groups = [*learn.splitter(learn.model)]
     if len(groups)>1 and isinstance(groups[0], (list,tuple,L)): return [*groups[-1]]
     return [[*ps] for m in learn.model.modules() if (ps := [*m.parameters(recurse=False)])][-1]
 
 @contextmanager
-def _only(learn, params):
-    "In this context `learn` trains `params` alone, with an optimizer of its own"
-    flags,own = [(p,p.requires_grad) for p in learn.model.parameters()],(learn.opt,learn.splitter,learn.opt_func)
+def _train_only(learn, params):
+    "Train only `params` in this context, with a new optimizer"
+    flags,orig = [(p,p.requires_grad) for p in learn.model.parameters()],(learn.opt,learn.splitter,learn.opt_func)
     try:
         learn.opt,learn.splitter = None,lambda model: params
-        if isinstance(learn.opt_func, OptimWrapper): learn.opt_func = Adam   # one that was built for all parameters
+        if isinstance(learn.opt_func, OptimWrapper): learn.opt_func = Adam   # which wraps an optimizer over all parameters
         for p,_ in flags: p.requires_grad_(False)
         for p in params: p.requires_grad_(True)
         yield
     finally:
-        learn.opt,learn.splitter,learn.opt_func = own
+        learn.opt,learn.splitter,learn.opt_func = orig
         for p,f in flags: p.requires_grad_(f)
 
 @patch
 def fit_fixres(self:Learner,
-    size:int|tuple, # `(height, width)` in pixels that the model will be used at
-    epochs:int, # Its length
-    lr:float|slice=None, # Highest learning rate
+    size:int|tuple, # `(height, width)` in pixels at which the model will be used
+    epochs:int, # Number of epochs
+    lr:float|slice=None, # Maximum learning rate
     head:nn.Module=None, # The classifier; by default the last parameter group, or else the last layer
     **kwargs, # Passed on to `fit_one_cycle`
 ):
-    """Fine-tune the classifier, and the statistics of normalisation, at `size` and through the validation transforms
+    """Fine-tune the classifier, and the statistics of normalization layers, at `size` with the validation transforms
 
-    The rest of the model is frozen; callbacks that resize or mix pictures are left out. Loaders, transforms, what is frozen and the
-    optimizer are put back afterwards. `with learn.at_test_size(size): learn.validate()` evaluates at that size."""
+    The rest of the model is frozen, and callbacks that resize or mix images are removed. Afterwards loaders, transforms, frozen layers
+    and the optimizer are restored. `with learn.at_test_size(size): learn.validate()` evaluates at that size."""
     expect(is_int(epochs) and epochs>0, 'epochs', epochs, 'an int above 0')
-    expect(head is None or isinstance(head, nn.Module) and any(True for _ in head.parameters()), 'head', head, 'a module of the model that has parameters, or None')
-    out = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
-    with self.at_test_size(size), _only(self, _head(self, head)), self.removed_cbs(out): self.fit_one_cycle(epochs, lr, **kwargs)
+    ok = head is None or isinstance(head, nn.Module) and any(True for _ in head.parameters())
+    expect(ok, 'head', head, 'a module of the model that has parameters, or None')
+    removed = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
+    with self.at_test_size(size), _train_only(self, _head(self, head)), self.removed_cbs(removed): self.fit_one_cycle(epochs, lr, **kwargs)
 
 # %% ../nbs/20_recipes.ipynb #a4ec9bc9
 class DecoderResize(OnlyTrains):
-    "Have the decoder of a loader, such as ffcv's, make pictures of the size that `schedule` has for the beginning of each epoch"
+    "Set the size of a loader's decoder, such as ffcv's, to that of `schedule` at the beginning of each epoch"
     order = ProgressiveResize.order
     def __init__(self,
-        decoder, # Of the training loader: its `output_size` is `(height, width)` in pixels
-        schedule:SizeSchedule, # For instance from `size_schedule(224, 16, increase_mode='epoch')`
-        valid=None, # Decoder of the validation loader, if that shall have the size of the training
+        decoder, # Decoder of the training loader: its `output_size` is `(height, width)` in pixels
+        schedule:SizeSchedule, # For instance `size_schedule(224, 16, increase_mode='epoch')`
+        valid=None, # Decoder of the validation loader, to validate at the size of the training
     ):
-        self.schedule,self.decoders,self.old,self.current_size,self.loop = schedule,(decoder,valid),[],None,None
+        self.schedule,self.decoders,self.orig_size,self.current_size,self.loop = schedule,(decoder,valid),[],None,None
         for k,v in dict(decoder=decoder, valid=valid).items():
             expect(hasattr(v, 'output_size') or k=='valid' and v is None, k, v, 'a decoder with an `output_size`, such as those of ffcv')
         expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
 
     def before_fit(self):
-        "Nobody else decides the size"
-        if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize): raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
+        "Check that no other callback sets the size"
+        if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize):
+            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
 
     def _sized(self, decoder):
         size = self.schedule.sizes_of(self.epoch, self.n_epoch, 1)[0]
-        def make(get, i):
+        def sized_batch(get, i):
             if i==0: self._set(decoder, size)
             try: return get()
-            except BaseException:   # also that there are no more batches
-                self._put_back()
+            except BaseException:   # `StopIteration` too
+                self._restore()
                 raise
-        self.loop = SizedDL(self.learn, make, self._put_back)
+        self.loop = SizedDL(self.learn, sized_batch, self._restore)
 
     def _set(self, decoder, size):
-        if not self.old: self.old = [(decoder, decoder.output_size)]
+        if not self.orig_size: self.orig_size = [(decoder, decoder.output_size)]
         decoder.output_size = self.current_size = size
 
-    def _put_back(self):
-        for d,s in self.old: d.output_size = s
-        self.old = []
+    def _restore(self):
+        for d,s in self.orig_size: d.output_size = s
+        self.orig_size = []
 
     def before_train(self):
-        "Have the coming loop decoded at its size"
+        "Wrap the loader to set the size of its decoder"
         if trains(self.learn): self._sized(self.decoders[0])
 
     def before_validate(self):
@@ -499,26 +512,27 @@ class DecoderResize(OnlyTrains):
         if self.loop and not self.learn.lock.locked(): self.loop.started = True
 
     def after_train(self):
-        "Give the loader back"
+        "Restore the loader and the values"
         if not self.loop or self.learn.lock.locked(): return
         self.loop.leave()
-        self._put_back()
+        self._restore()
         self.loop = None
     after_validate = after_cancel_epoch = after_train
 
 # %% ../nbs/20_recipes.ipynb #5cb709d7
-class _InTime:
-    "In place of `Learner._do_fit`: as many epochs as there is time for"
+class _TimedFit:
+    "Replace `Learner._do_fit` to train as many epochs as there is time for"
     def __init__(self,
-        learn, # The learner
-        preview:Preview, # What its epochs take, and how many are expected
-        until:float, # When it shall end, by `perf_counter`
-        thaws:bool, # Whether a frozen fit comes first, which is left as it is
+        learn, # A `Learner`
+        preview:Preview, # The predicted time, and number, of its epochs
+        until:float, # Time of `perf_counter` at which the training has to end
+        thaws:bool, # True if a frozen fit comes first, which is not timed
     ): self.learn,self.preview,self.until,self.thaws,self.n = learn,preview,until,thaws,0
 
     def __call__(self):
-        learn,took,due,begun = self.learn,0.,0.,False
-        if learn.n_epoch!=self.preview.n_epoch or not trains(learn) or self.thaws and learn.opt.frozen_idx: return Learner._do_fit(learn)   # another fit
+        learn,seconds,predicted,warmed_up = self.learn,0.,0.,False
+        is_other_fit = learn.n_epoch!=self.preview.n_epoch or not trains(learn) or self.thaws and learn.opt.frozen_idx
+        if is_other_fit: return Learner._do_fit(learn)
         self.cb,self.n = next(iter(learn._grab_cbs(ProgressiveResize)), None),0
         self.plan = self.cb and self.cb.training_run
         if not self.plan: self.preview = self.preview.at_full_size()
@@ -527,58 +541,58 @@ class _InTime:
             learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
             self.n += 1
             if learn.train_iter==trained: continue   # skipped, in a fit that is resumed
-            if begun: took,due = took+perf_counter()-start,due+self.preview.during(self.n-1, self.n)
-            begun = True   # the first epoch has what is done once, such as the dry run
-            if self.n<self.preview.n_epoch: self._adjust(took/due if due else 1.)
+            if warmed_up: seconds,predicted = seconds+perf_counter()-start,predicted+self.preview.during(self.n-1, self.n)
+            warmed_up = True   # the first epoch is not counted: it has the dry run
+            if self.n<self.preview.n_epoch: self._adjust(seconds/predicted if predicted else 1.)
 
     def _adjust(self, slower):
-        "Make what is left as long as the time that is left, where an epoch takes `slower` times what was expected"
-        n,own = agreed(self.learn, self._fits(slower)),self.preview.n_epoch
-        for n in range(n, own, 1 if n<own else -1):
+        "Change the number of epochs to fit the time that is left, if epochs take `slower` times as long as predicted"
+        n,n_planned = from_rank0(self.learn, self._max_epochs(slower)),self.preview.n_epoch
+        for n in range(n, n_planned, 1 if n<n_planned else -1):
             if self.plan and not self.plan.reschedule(n, self.n, len(self.learn.dls.train)): continue
             self.learn.n_epoch,self.preview = n,self.preview.lasting(n)
             if self.plan: self.cb.schedule = self.plan.schedule
             if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
             return
 
-    def _fits(self, slower):
-        "The largest number of epochs, at least one more, that there is time for"
+    def _max_epochs(self, slower):
+        "Return the largest number of epochs that there is time for, at least one more"
         def seconds(n):
             try: return slower*self.preview.lasting(n).during(self.n, n)
-            except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule is so short, or so long
-        return max(self.n+1, most_epochs(seconds, self.n+1, self.until-perf_counter()))
+            except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule for a training so short, or so long
+        return max(self.n+1, max_epochs(seconds, self.n+1, self.until-perf_counter()))
 
-    def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # a learner that is exported or copied is in no hurry
+    def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # an exported or copied learner has no time limit
 
 # %% ../nbs/20_recipes.ipynb #7905037a
 @patch
 def fit_minutes(self:Learner,
-    minutes:float, # For preview, training and validations
-    lr:float|slice=None, # Highest learning rate
-    fit:str='fit_one_cycle', # The learner's method that trains: one that takes epochs and a learning rate
+    minutes:float, # Time for preview, training and validation
+    lr:float|slice=None, # Maximum learning rate
+    fit:str='fit_one_cycle', # Name of the learner's method that trains, with epochs and learning rate as its first arguments
     n_batch:int=4, # Batches to time in each short run of the preview: more take longer and predict better
-    verbose:bool=True, # Print how many epochs it will be, and how many it was in the end
+    verbose:bool=True, # Print the number of epochs before and, if it has changed, after the training
     **kwargs, # Passed on to `fit`
-) -> Preview: # What was expected
-    """Train as many epochs as fit into `minutes`: as predicted beforehand, from a few steps that leave no trace
+) -> Preview: # The prediction
+    """Train as many epochs as fit into `minutes`, as predicted from a few steps that leave no trace
 
-    After every epoch, what is left of the training becomes as long as what is left of the time, as far as images need not become
-    smaller and full size is reached; not beside a `DecoderResize`. Raises `ValueError` where not one epoch fits. In several processes all
-    train as many epochs as the first of them says."""
+    After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size, or a
+    `DecoderResize` is used. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
     start,method = perf_counter(),_method(self, fit)
     with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
         preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
         grows = bool(self._grab_cbs(ProgressiveResize))
-    spent = agreed(self, perf_counter()-start)
+    spent = from_rank0(self, perf_counter()-start)
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
-    expect(n, 'minutes', minutes, f'at least {(preview.full_seconds/preview.n_epoch + spent)/60:.2g}, which measuring and 1 epoch would take')
+    needed = (preview.full_seconds/preview.n_epoch + spent)/60
+    expect(n, 'minutes', minutes, f'at least {needed:.2g}, which measuring and 1 epoch would take')
     say = print if verbose and not rank_distrib() else noop
-    say(f'{counted(n, "epoch")} will fit.')
-    timed = _InTime(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')
-    fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # it goes by epochs
+    say(f'{count_str(n, "epoch")} will fit.')
+    timed = _TimedFit(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')
+    fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # whose schedule needs the number of epochs
     if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)
     finally: self.__dict__.pop('_do_fit', None)
-    if timed.n not in (0, n): say(f'It came to {counted(timed.n, "epoch")}.')
+    if timed.n not in (0, n): say(f'The training had {count_str(timed.n, "epoch")}.')
     return preview

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #f108e946
+# %% ../nbs/15_rehearsal.ipynb #ac0ee1b5
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import compile_first, is_compiled
-from .preflight import SizeError, advice, at_size, dry_run, fill, first_line, is_oom, n_items, step_spec, try_sizes
-from .probe import unwrap
+from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #f50f7531
+# %% ../nbs/15_rehearsal.ipynb #77dcc7ce
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -116,7 +116,7 @@ class FirstSteps:
 
     def _counts(self):
         "With how many items to try: two, and one where a batch of the training has only one"
-        dl = unwrap(self.learn.dls.train)
+        dl = unwrap_dl(self.learn.dls.train)
         bs,n = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
         if bs==1: return [1]
         return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
@@ -137,17 +137,17 @@ class FirstSteps:
         xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
         factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
         n = args.preallocate_bs or factor>1 and round(bs/factor)
-        if n: xb,yb = fill(xb, n),fill(yb, n)
+        if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
         if compiled: compile_first(learn, xb, yb, self._valid_bs(n or bs))
         else: dry_run(learn, xb, yb)
         if factor>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
 
     def _valid_bs(self, bs):
-        dl = unwrap(self.learn.dls.valid)
+        dl = unwrap_dl(self.learn.dls.valid)
         return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
 
 def _add_words(e, size):
     "What an error in the first batch of a size may have to do with the size"
-    words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {advice[0].lower()}{advice[1:].split(" `try_sizes")[0]}'
+    words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
     if not e.args: e.args = (words,)
     elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)

@@ -12,9 +12,9 @@ from warnings import warn
 
 from .backends import SizeBackend
 from .batch import check_targets
-from .check import as_size, counted, expect, is_int
+from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
-from .schedule import SizeSchedule, gap
+from .schedule import SizeSchedule, pixels_to_grow
 
 # %% ../nbs/07_run.ipynb #edcd52ba
 scale_lrs = {'linear':1, 'sqrt':.5, None:0} # The power of the batch size that the learning rate follows
@@ -93,7 +93,7 @@ def in_lists(final, full_size) -> str: # Both `(height, width)` in pixels; None 
 
 def unreached(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "A warning that a training does not come to full size"
-    return f'in {counted(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
+    return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
 
 def finished_instead(name, why): # `training` or `validation`; the reason
     "A warning that items are not made small from the start"
@@ -132,7 +132,7 @@ class TrainingRun:
         if not (final or full_size): return
         self.schedule = self.args.user_schedule or self.new_schedule(final or full_size, self.n_epoch)
         start,n = None if self.args.user_schedule or not self.must_grow else self.args.growth.start,self.n_epoch
-        expect(not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {counted(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
+        expect(not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {count_str(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
         self.set_references()
         if full_size and (message := in_lists(self.schedule.final, full_size) if self._varies else enlarged(self.schedule.final, full_size)): self.warn(message)
         if self.on_schedule_ready: self.on_schedule_ready()
@@ -196,7 +196,7 @@ class TrainingRun:
         if found<planned:
             cause = '`schedule`' if a.user_schedule else f'`increase_by`={a.increase_by!r}'
             unit = 1 if a.user_schedule else a.growth.multiple_of
-            by = unit*math.ceil(gap(s.initial, s.final)/(max(1, found)*unit))
+            by = unit*math.ceil(pixels_to_grow(s.initial, s.final)/(max(1, found)*unit))
             larger = '' if a.user_schedule else f' Larger growths are as good: `increase_by`={by}'
             return (f'{cause} makes {len(s.pcts)} growths, but there are batches for only {found} of them; the other sizes are skipped, '
                     f'which does no harm.{larger}')

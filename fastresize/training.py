@@ -18,14 +18,14 @@ from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
 from .backends import ItemsBackend, SizeBackend, item_or_last
-from .batch import boxes_warning, leaves, no_image
+from .batch import boxes_warning, leaves, no_image_message
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
-from .probe import finish, is_fastai_loader, on_scratch, some_items, unwrap
+from .probe import is_fastai_loader, run_batch_tfms, scratch_dataset, some_items, unwrap_dl
 from .run import TrainingRun, finished_instead
 from .schedule import SizeSchedule
-from .transforms import Steer, loses_points
+from .transforms import Steer, points_warning
 
 # %% ../nbs/14_training.ipynb #d8469689
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
@@ -53,8 +53,8 @@ class SteeredBackend(FastaiItems):
         for size in sizes:
             target = self.target_size(size)
             try:
-                if raw is None: raw = some_items(self.dl, find_bs(sample), finished=False)
-                with self.steer.at(target, self.grid_mode(size), self.full_size, self.multiple_of): b = finish(self.dl, raw)
+                if raw is None: raw = some_items(self.dl, find_bs(sample), batch_tfms=False)
+                with self.steer.at(target, self.grid_mode(size), self.full_size, self.multiple_of): b = run_batch_tfms(self.dl, raw)
             except Exception as e:
                 warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={self.mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
                 return False
@@ -107,7 +107,7 @@ class LearnerRun(TrainingRun):
         self.new_spec = spec_for(learn, args.pictures, args.resize_targ)
         loaders = (*learn.dls.loaders[:2], None)[:2]
         with ExitStack() as stack:
-            for dl in loaders: dl is not None and stack.enter_context(on_scratch(dl))
+            for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
             samples = [None if dl is None else _look(dl) for dl in loaders]
             train,valid = [dl if dl is None else self._backend(dl, args, b) for dl,b in zip(loaders, samples)]
             super().__init__(args, n_epoch, train, valid)
@@ -121,8 +121,8 @@ class LearnerRun(TrainingRun):
 
     def _backend(self, dl, args, sample):
         kwargs = dict(new_spec=self.new_spec, sample=sample, method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of)
-        if is_fastai_loader(unwrap(dl)): return SteeredBackend(dl, small=False, move=self.learn._set_device, **kwargs)
-        return (ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs))
+        if is_fastai_loader(unwrap_dl(dl)): return SteeredBackend(dl, small=False, move=self.learn._set_device, **kwargs)
+        return (ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap_dl(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs))
 
     @property
     def must_grow(self): return not getattr(self.learn.opt, 'frozen_idx', 0)   # the first phase of `fine_tune` may be too short
@@ -132,7 +132,7 @@ class LearnerRun(TrainingRun):
 
     def give_up(self, b):
         self.no_images = True
-        self.warn(no_image(b, 'ProgressiveResize'))
+        self.warn(no_image_message(b, 'ProgressiveResize'))
 
     def _choose(self, samples):
         "Make the schedule, if the final size is known, and choose how each loader makes it; `samples` are batches or None"
@@ -149,7 +149,7 @@ class LearnerRun(TrainingRun):
     def _choose_for(self, o, sample):
         args,o.final = self.args,self.schedule.final
         if args.add_resize or args.method!='interpolate' or not o.steer: return
-        lost = sample is not None and o is self.train and loses_points(o.steer.tfms, sample)
+        lost = sample is not None and o is self.train and points_warning(o.steer.tfms, sample)
         if lost: self.warn(lost)
         o.steered = o.can_steer(self.schedule.sizes[:-1], sample, self.warn)
 
@@ -197,7 +197,7 @@ class LearnerRun(TrainingRun):
         o.use(dl)
         sizes,counts = self.epoch_sizes(epoch, len(dl)) if self.schedule else ([],None)
         if sizes and sizes[0]!=self.size:
-            if self.cache and self.cache.full: self.cache.close()   # room for what this size needs
+            if self.cache and self.cache.is_full: self.cache.close()   # room for what this size needs
             if self.args.empty_cache: torch.cuda.empty_cache()
         def make(get, i):
             if self.no_images: return get()

@@ -40,16 +40,16 @@ def test_progress_bars_and_the_sentence(run):
     (['--arch','xresnet19'], '--arch xresnet19: expected a model of fastai or torchvision'),
     (['--workers','-1'], '--workers -1: expected a number of 0 or more'),
     (['--out','afile'], '--out afile: expected a folder to write into'),
-    (['--data','empty'], '--data empty: expected pictures in `train/<class>` and `val/<class>`; found none in train and val'),
+    (['--data','empty'], '--data empty: expected images in `train/<class>` and `val/<class>`; found none in train and val'),
     (['--epochs','0'], '--epochs 0: expected a number above 0'),
     (['--bs','1'], '--bs 1: expected at least 2'),
-    (['--bs','500'], '--bs 500: expected at most the number of training pictures, 80'),
+    (['--bs','500'], '--bs 500: expected at most the number of training images, 80'),
     (['--size','1'], '`initial_size`=0.5: expected'),
     (['--arch','vit_b_16'], '--arch vit_b_16: expected a convolutional model'),
-    (['--data','flat'], '--data flat: expected pictures in `train/<class>` and `val/<class>` alone; found train/a.jpg'),
-    (['--data','deep'], '--data deep: expected pictures in `train/<class>` and `val/<class>` alone; found train/more/disc/a.jpg'),
-    (['--data','unseen'], '--data unseen: expected every class of `val` in `train` too; found none of disc'),
-    (['--data','corrupt','--bs','2','--workers','0','--size','32'], 'corrupt/train/disc/b.jpg cannot be read as a picture'),
+    (['--data','flat'], '--data flat: expected images only in `train/<class>` and `val/<class>`; found train/a.jpg'),
+    (['--data','deep'], '--data deep: expected images only in `train/<class>` and `val/<class>`; found train/more/disc/a.jpg'),
+    (['--data','unseen'], '--data unseen: expected every class of `val` in `train` too; found no disc there'),
+    (['--data','corrupt','--bs','2','--workers','0','--size','32'], 'corrupt/train/disc/b.jpg cannot be read as an image'),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(run, args, words, monkeypatch, capsys):
     for d in ('train','val'): (run[0]/'empty'/d).mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def test_imagenette_without_a_network(run, monkeypatch, tmp_path):
     monkeypatch.setenv('FASTAI_HOME', str(tmp_path))
     for k in ('http_proxy','https_proxy','HTTP_PROXY','HTTPS_PROXY'): monkeypatch.setenv(k, 'http://127.0.0.1:9') # nobody listens there
     r = bench('--data', 'imagenette', cwd=run[0])
-    assert r.returncode==2 and r.stderr.startswith('fastresize-bench: --data imagenette: it could not be downloaded')
+    assert r.returncode==2 and r.stderr.startswith('fastresize-bench: --data imagenette: the download failed')
     assert len(r.stderr.strip().splitlines())==1
 
 def test_demo_set(tmp_path):

@@ -18,7 +18,7 @@ def test_every_sequence_is_a_list(made):
     s = SizeSchedule(sizes=made([[32,40],[64,80]]), pcts=made([.5]))
     assert s==SizeSchedule(((32,40),(64,80)), (.5,)) and SizeSchedule.from_compute(made([32,64]), made([.2,.8])).sizes==((32,32),(64,64))
     x = torch.zeros(2,3,8,8)
-    for b,names in (((x,torch.zeros(2,1,8,8)),[0]), (dict(a=x, b=torch.zeros(2,1,8,8)),['a'])): assert BatchSpec(b, pictures=made(names)).pictures(b)==[x]
+    for b,names in (((x,torch.zeros(2,1,8,8)),[0]), (dict(a=x, b=torch.zeros(2,1,8,8)),['a'])): assert BatchSpec(b, pictures=made(names)).images(b)==[x]
     assert resize_batch(x, size=made([4,6]))[0].shape[-2:]==(4,6)
 
 @pytest.mark.parametrize('made', [hydra, UserList])

@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder
 import fastai.vision.core as core
 from util import *
 from fastresize.backends import SizeRatio, items_at
-from fastresize.items import View, _File
+from fastresize.items import View, _ImageFile
 
 names = [f'{i:02}' for i in range(40)]
 
@@ -259,7 +259,7 @@ def test_bytes_are_read_as_files_are(files):
 def test_jpeg_is_decoded_at_the_smallest_scale_with_pixels_enough(files):
     f = files/'a'/'00.jpg'   # 200×150
     for region,size,scale in (((0,0,200,150),(100,75),2), ((0,0,200,150),(101,75),1), ((0,0,200,150),(25,18),8), ((0,0,100,75),(50,37),2), ((0,0,100,75),(51,37),1)):
-        view = View.of(_File(f, 'RGB')).part(region, size)
+        view = View.of(_ImageFile(f, 'RGB')).part(region, size)
         assert view.pixels(size).size==size and view.source.decoded_at[1]==scale
 
 def test_a_broken_file_is_skipped_by_who_skips_it(files, tmp_path):
@@ -488,7 +488,7 @@ def test_no_file_is_opened_in_the_second_epoch(files, workers, monkeypatch, tmp_
 @pytest.mark.parametrize('most', [1, 200e3, 1e6])
 @pytest.mark.parametrize('workers', [0,2])
 def test_never_more_than_the_bytes_given(files, most, workers):
-    with pytest.warns(UserWarning, match='`cache_items`: .* MB were full, or the disk was, with .* decoded picture'):
+    with pytest.warns(UserWarning, match='`cache_items`: the limit of .* MB, or the disk, was full after .* decoded image'):
         learn,_ = kept_fit(files, Folder(), way='random', workers=workers, cache_items=most)
     assert learn.folder.bytes and max(learn.folder.bytes)<=max(most, 1000)
     assert learn.seen.train==due(32, by=16)
@@ -529,7 +529,7 @@ def test_kept_for_loaders_in_plain_pytorch(files):
     learn.fit(2)
     assert learn.seen.train==due(20, by=16) and min(learn.folder.bytes)>40*1000
     learn = photo_learner(dls_of(ImageFolder(files, pipelines['v1_resize']())), small_items(cache_items=1e8))
-    with pytest.warns(UserWarning, match='`cache_items`: nothing was kept: no picture was opened'): learn.fit(2)
+    with pytest.warns(UserWarning, match='`cache_items`: nothing was cached: no image was opened'): learn.fit(2)
 
 @pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected a number of bytes, 0 or more, and `resize_items=True` beside it"),
     (dict(cache_items=-1, resize_items=True), "`cache_items`=-1: expected a number of bytes, 0 or more"),
@@ -541,7 +541,7 @@ def test_no_folder_no_training_lost(files, monkeypatch):
     "Without worker processes, which need such a folder themselves"
     import tempfile
     monkeypatch.setattr(tempfile, 'tempdir', '/nowhere/at/all')
-    with pytest.warns(UserWarning, match='`cache_items`: nothing can be kept, because there is no folder for it') as said:
+    with pytest.warns(UserWarning, match='`cache_items`: nothing can be cached, because the folder cannot be created') as said:
         learn,_ = kept_fit(files, way='crop', cache_items=1e8)
     assert learn.seen.train==due(32, by=16) and len([w for w in said if 'cache_items' in str(w.message)])==1
 

@@ -3,7 +3,7 @@ import re
 from datetime import timedelta
 import torch.utils.data as tud
 from util import *
-from test_lightning import Drawn, L, Module as Plain, pytestmark, resize, tensors, trainer
+from test_lightning import Drawn, L, ModelCheckpoint, Module as Plain, pytestmark, quiet, resize, tensors, trainer
 
 class Numbered(Drawn):
     def __getitem__(self, i): return (*super().__getitem__(i),i)
@@ -24,6 +24,7 @@ class Module(Plain):
         self.steps = self.trainer.estimated_stepping_batches
         return torch.optim.SGD(self.parameters(), self.lr)
     def epochs(self, n=4): return [[(s,len(ids)) for e,s,ids in self.got if e==epoch] for epoch in range(n)]
+    def batches(self): return [(s,len(ids)) for _,s,ids in self.got]
     def ids(self, n=4): return [sorted(i for e,_,ids in self.got for i in ids if e==epoch) for epoch in range(n)]
 
 class Boom(Exception): pass
@@ -58,7 +59,7 @@ def test_a_scheduler_has_as_many_steps_as_the_training():
             opt = super().configure_optimizers()
             return dict(optimizer=opt, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.OneCycleLR(opt, .1, total_steps=self.steps), interval='step'))
     module,t,_ = trained(module=Cycles(), valid=False)
-    assert t.global_step==module.steps and t.optimizers[0].param_groups[0]['lr']<1e-5
+    assert t.global_step==module.steps==len(module.lrs) and module.lrs[-1]<1e-5
 
 @pytest.mark.parametrize('k', [2,3])
 def test_accumulated(k):
@@ -83,19 +84,26 @@ def test_loaders_made_anew():
     t.fit(module)
     assert module.epochs()==due_batches(70, 32)
 
-@pytest.mark.parametrize('batches', [2,7,12])
-def test_resumed(batches, tmp_path):
-    class Stops(L.Callback):
-        def on_train_batch_end(self, trainer, *_): trainer.should_stop = trainer.global_step==batches
-    first,t,cb = trained(None, None, None, Stops())
-    t.save_checkpoint(tmp_path/'last.ckpt')
-    module,t = Module(),trainer(resize(max_bs=32))
-    t.fit(module, numbered(), ckpt_path=tmp_path/'last.ckpt')
-    assert [o for e in first.epochs() for o in e]+[o for e in module.epochs() for o in e]==[o for e in due_batches(70, 32) for o in e]
-    assert t.global_step==module.steps
+class Stop(L.Callback):
+    def __init__(self, step): self.step = step
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step==self.step: raise SystemExit
+
+@pytest.mark.parametrize('step', [2,7,12,14])
+def test_resumed(step, tmp_path):
+    kwargs = dict(logger=False, max_epochs=4, **quiet)
+    first,then = Module(),Module()
+    save = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename='{step}')
+    with pytest.raises(SystemExit): L.Trainer(callbacks=[resize(max_bs=32),save,Stop(step)], **kwargs).fit(first, numbered())
+    last = max(tmp_path.glob('*.ckpt'), key=lambda f: int(f.stem.split('=')[1]))
+    done = int(last.stem.split('=')[1])
+    t = L.Trainer(callbacks=[resize(max_bs=32)], **kwargs)
+    t.fit(then, numbered(), ckpt_path=last)
+    assert (first.batches()[:done] + then.batches())==[o for e in due_batches(70, 32) for o in e]
+    assert t.global_step==then.steps==sum(map(len, due_batches(70, 32)))
 
 def test_restored_after_an_error():
-    module,cb,data = Module(),resize(max_bs=32),numbered()
+    module,cb,data = Module(),resize(max_bs=32, try_sizes=False),numbered()
     module.fails_at,t = 2,trainer(cb)
     with pytest.raises(Boom): t.fit(module, data)
     assert t.optimizers[0].param_groups[0]['lr']==.1 and type(t) is L.Trainer and type(data.batch_sampler) is tud.BatchSampler

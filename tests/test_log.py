@@ -207,22 +207,22 @@ every_4 = SizeSchedule([(s,s) for s in range(32,65,4)], [0.5+i/32 for i in range
 @pytest.mark.parametrize('kwargs', [dict(increase_by=4), dict(schedule=every_4)])
 @torch._dynamo.config.patch(recompile_limit=64)
 def test_what_compiling_cost(kwargs, monkeypatch):
-    monkeypatch.setattr('fastresize.compiled.worth', 0)  # here the rest of the fit is as quick
+    monkeypatch.setattr('fastresize.compiled._min_fraction', 0)  # here the rest of the fit is as quick
     torch._dynamo.reset()
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(**kwargs), model=compiled())
-    said = re.search(r'Every size compiled anew: (\d+) compilations, ([\d.]+) s; (.*) would need (\d+)', advised(learn)).groups()
+    said = re.search(r'Every size was compiled separately: (\d+) compilations, ([\d.]+) s; (.*) would need (\d+)', advised(learn)).groups()
     n,_,what,fewer = said
-    assert int(n)>=9 and what==('increase_by=16' if 'increase_by' in kwargs else 'a schedule') and int(fewer)==round(int(n)*3/9)
-    assert 'compiled anew' not in advised(learn)  # the second fit finds every size compiled
+    assert int(n)>=9 and what==('increase_by=16' if 'increase_by' in kwargs else 'a schedule of 3 sizes') and int(fewer)==round(int(n)*3/9)
+    assert 'compiled separately' not in advised(learn)  # the second fit finds every size compiled
     torch._dynamo.reset()
     learn.progressive_resize.verbose = False
     assert advised(learn)==''
 
 def test_few_sizes_are_compiled_without_a_word(monkeypatch):
-    monkeypatch.setattr('fastresize.compiled.worth', 0)
+    monkeypatch.setattr('fastresize.compiled._min_fraction', 0)
     torch._dynamo.reset()
     learn = learner(make_dls(*aug_transforms()), resize(increase_by=16, verbose=True), model=compiled())
-    assert 'compiled anew' not in advised(learn)
+    assert 'compiled separately' not in advised(learn)
 
 def csv_learner(*cbs, **kwargs):
     learn = Learner(make_dls(*aug_transforms()), small_model(), cbs=[*cbs], loss_func=nn.CrossEntropyLoss(), metrics=accuracy, **kwargs)
@@ -305,16 +305,16 @@ def test_what_a_training_has_saved_is_said(capsys, clock):
     "Half of 32 batches at 32 px, a quarter at 48, a quarter at 64"
     out = worth(capsys, clock, lambda h: h)
     assert 'Images of 32 px took 0.50 of the time of 64 px: the training batches took about 0.69 of what they take at full size.\n' in out
-    assert 'did not pay' not in out
+    assert 'no speed-up' not in out
 
 def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, clock):
     out = worth(capsys, clock, lambda h: 60)
-    assert 'took about 1.00 of what they take at full size. Progressive resizing did not pay here: either the steps are too short' in out
+    assert 'took about 1.00 of what they take at full size. Progressive resizing gave no speed-up in this run: either the steps are too short' in out
     out = worth(capsys, clock, lambda h: 8, 4)   # batches of 8
-    assert 'did not pay here: 80% of the time the model waited for its data; `resize_items=True` may help.' in out
-    assert 'data; more workers may help.' in worth(capsys, clock, lambda h: 8, 4, resize_items=True)
+    assert 'gave no speed-up in this run: the model waited for data 80% of the time; `resize_items=True` may help.' in out
+    assert 'of the time; more workers may help.' in worth(capsys, clock, lambda h: 8, 4, resize_items=True)
     out = worth(capsys, clock, lambda h: h, start=.1, finish=.12, increase_by=32)
-    assert 'did not pay here: so few of them were below full size.' in out
+    assert 'gave no speed-up in this run: too few of them were below full size.' in out
 
 def test_on_a_gpu_the_processor_may_be_what_takes_the_time(capsys, clock, monkeypatch):
     monkeypatch.setattr('fastresize.log.torch.cuda.is_available', lambda: True)
@@ -324,7 +324,7 @@ def test_on_a_gpu_the_processor_may_be_what_takes_the_time(capsys, clock, monkey
 
 def test_what_others_do_between_batches_is_not_waiting(capsys, clock):
     out = worth(capsys, clock, lambda h: 1, after=30)
-    assert 'did not pay here: either the steps are too short for the size to matter, or something else' in out
+    assert 'gave no speed-up in this run: either the steps are too short for the size to matter, or something else' in out
 
 def test_batches_that_are_cancelled_before_the_callback_sees_them():
     class Skip(Callback):

@@ -108,8 +108,8 @@ def test_said_once_where_there_is_one(capsys):
         learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), *cbs, path='.')
         learn.fit(2)
         out = capsys.readouterr().out
-        assert out.count('epochs at 64 px are compared with each other')==n
-        if n: assert '`SaveModelCallback`, `EarlyStoppingCallback`: epochs at 64 px' in out
+        assert out.count('only epochs validated at 64 px count towards the best model')==n
+        if n: assert '`SaveModelCallback`, `EarlyStoppingCallback`: only epochs validated at 64 px' in out
 
 @pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b')])
 def test_a_kept_best_survives_an_interrupt(exc):

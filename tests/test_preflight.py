@@ -2,11 +2,11 @@
 import random
 import pytest
 from util import *
-from fastresize.preflight import dry_run as step, fill, reserve
+from fastresize.preflight import dry_run as step, tile_batch, reserve
 from fastresize.probe import some_items
 
 def dry_run(learn, b, bs):
-    b = fill(b, bs)
+    b = tile_batch(b, bs)
     step(learn, b[:1], b[1:])
 
 def test_state_notices_each_kind_of_change():

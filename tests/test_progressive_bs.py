@@ -126,7 +126,7 @@ class Chunks(DataLoader):
     (4, fastai_loader, '`max_bs`=4: expected at least the batch size of the loader, 8'),
     (32, lambda n: TorchLoader(Stream(), batch_size=8), '`max_bs`=32: expected None for a loader of which nothing can be measured beforehand'),
     (32, lambda n: TorchLoader(Numbered(n), batch_sampler=[[0,1],[2,3]]), '`max_bs`=32: expected None for this loader, which has a batch sampler of its own'),
-    (32, lambda n: Chunks(Numbered(n), bs=8), '`max_bs`=32: expected None for this loader, which has a `create_batches` of its own')])
+    (32, lambda n: Chunks(Numbered(n), bs=8), '`max_bs`=32: expected None for this loader, which has a custom `create_batches`')])
 def test_what_cannot_be_is_refused(max_bs, make, words):
     with pytest.raises(ValueError, match=re.escape(words)): trained(loaders(lambda n, **_: make(n)), max_bs=max_bs)
     with pytest.raises(ValueError, match="`scale_lr`='cubic': expected one of linear, sqrt, None"): ProgressiveResize(scale_lr='cubic')

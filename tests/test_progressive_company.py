@@ -183,7 +183,7 @@ def test_torch_compile(dynamic):
             if len(at)==1: at[0] = counter.frame_count-1 # less the first batch itself
         def after_batch(self): at.append((tuple(self.x.shape[-2:]), self.training, counter.frame_count))
     learn = learner(make_dls(*aug_transforms()), pr(), Count(), model=torch.compile(model, backend=counter, dynamic=dynamic))
-    with pytest.warns(UserWarning, match=r'this schedule has 5 sizes.*after 8 compilations.*`increase_by=11` fits'): learn.fit(4)
+    with pytest.warns(UserWarning, match=r'this schedule has 5 sizes.*after 8 compilations.*`increase_by=11` stays within'): learn.fit(4)
     assert at[0] == 2 # full size, training and evaluation
     assert learn.seen.train == due(32)
     full = [n for s,t,n in at[1:] if s==(64,64)]

@@ -234,4 +234,4 @@ def test_the_bar_has_the_new_length(monkeypatch):
 def test_what_it_came_to_is_said(monkeypatch, capsys):
     learn,clock,fit = in_time(monkeypatch, speeds['slower'])
     p = learn.fit_minutes(.5, fit='fit')
-    assert capsys.readouterr().out.splitlines()[-2:]==[f'{p.n_epoch} epochs will fit.', f'It came to {learn.n_epoch} epochs.']
+    assert capsys.readouterr().out.splitlines()[-2:]==[f'{p.n_epoch} epochs will fit.', f'The training had {learn.n_epoch} epochs.']

@@ -143,7 +143,7 @@ def test_whole_it_is_not_trained_again(tmp_path, capsys):
     first = run(stages(), get_dls, save=tmp_path)
     again = new()
     again.fit_stages(stages(), get_dls, save=tmp_path)
-    assert 'All stages were trained before' in capsys.readouterr().out and not again.seen.train
+    assert 'All stages are trained already' in capsys.readouterr().out and not again.seen.train
     assert all(torch.equal(a, b) for a,b in zip(first.model.state_dict().values(), again.model.state_dict().values()))
     assert lrs(again)==pytest.approx(lrs(first)) and again.dls.train.bs==8
     longer = run([*stages(),Stage(32, 8, 1)], get_dls, save=tmp_path)   # more stages after those
@@ -230,7 +230,7 @@ def test_stages_that_make_no_training():
         with pytest.raises(ValueError, match=words): Stage(*bad)
     learn = new()
     for bad,words in (([], '`stages`=.*: expected one `Stage` or more'), ('16', 'expected a list of `Stage`'), ([16], 'expected one `Stage`'),
-                      ([(32,8,1),(16,8,1)], 'sizes that do not shrink, as from 32 to 16 px; `shrink=True` lets them')):
+                      ([(32,8,1),(16,8,1)], 'sizes that do not shrink, as from 32 to 16 px; `shrink=True` allows it')):
         with pytest.raises(ValueError, match=words): run(bad, get_dls, learn=learn)
     assert not learn.seen.train
     assert len(run([(32,8,1),(16,8,1)], get_dls, shrink=True).seen.train)==8
@@ -257,8 +257,8 @@ def test_a_folder_of_another_training_is_left_alone(tmp_path, resume):
     run(stages(), get_dls, save=tmp_path)
     def files(): return {f: f.read_bytes() for f in tmp_path.iterdir()}
     before = files()
-    for other,model,words in (([(16,16,3,4e-3)], None, 'of one with other stages'), ([(16,16,2,8e-3),*table[1:]], None, 'of one with other stages'),
-                              (table, small_model(3), 'of one with another model')):
+    for other,model,words in (([(16,16,3,4e-3)], None, 'from one with other stages'), ([(16,16,2,8e-3),*table[1:]], None, 'from one with other stages'),
+                              (table, small_model(3), 'from one with another model')):
         learn = new(model=model)
         with pytest.raises(ValueError, match=f'`save`=.*expected a folder for this training; its stages.pth is {words}'):
             run(other, get_dls, save=tmp_path, resume=resume, learn=learn)
@@ -266,7 +266,7 @@ def test_a_folder_of_another_training_is_left_alone(tmp_path, resume):
     with pytest.raises(ValueError, match='other stages'): run(table, get_dls, fit='fit', save=tmp_path, resume=resume)
     assert files()==before
     (tmp_path/'stages.pth').write_bytes(b'mine')
-    with pytest.raises(ValueError, match='its stages.pth cannot be read'): run(table, get_dls, save=tmp_path, resume=resume)
+    with pytest.raises(ValueError, match='stages.pth cannot be read'): run(table, get_dls, save=tmp_path, resume=resume)
     assert (tmp_path/'stages.pth').read_bytes()==b'mine'
     with pytest.raises(ValueError, match='expected a folder'): run(table, get_dls, save=tmp_path/'stages.pth', resume=resume)
 

@@ -279,15 +279,15 @@ def test_a_forked_worker_throws_no_event_away(monkeypatch, tmp_path):
     finally: gc.enable()
     assert not lost.exists() and len(throughput._events)==1
     gc.collect()
-    assert not throughput._events and not throughput._held
+    assert not throughput._events and not throughput._alive
 
 def test_peaks_are_told_apart_by_size(monkeypatch):
     peak,cuda = [0],torch.device('cuda')
     monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda device: peak[0])
     monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', lambda device: peak.__setitem__(0, 0))
     m,seen = ThroughputMonitor(verbose=False),[]
-    real = m._note_peak
-    m._note_peak = lambda size, device: (seen.append(size), real(size, cuda))
+    real = m._store_peak
+    m._store_peak = lambda size, device: (seen.append(size), real(size, cuda))
     class Use(Callback):
         def after_pred(self):
             if self.training: peak[0] = max(peak[0], self.x.shape[-1]*2**20)
