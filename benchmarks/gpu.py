@@ -6,11 +6,11 @@ On an NVIDIA H200 with 16 CPU cores: `results/gpu-steps-nvidia-h200-2026-11-28.j
 step of a size (with `torch.compile`, it compiles there), the median of its others, and how long the processor takes to launch one.
 With `--data` also the pictures a second that the loaders deliver, whole and with items of half the size.
 
-`memory`: trainings in bfloat16 and channels-last, in fresh processes: with the dry run on and off, with `expandable_segments` of PyTorch's allocator on and off,
-and with `torch.backends.cudnn.benchmark` on and off, all crossed; and at full size beside them. New segments and allocation retries
-from the dry run, the first and the second batch on (the optimizer's state is allocated between these two) to the end of the
-training, and the peak. By CUDA events from the end of one step to the end of the next, the stalls: the first step of every size less
-the median of its others, and the slowest of the others.
+`memory`: trainings in bfloat16 and channels-last, in fresh processes: with the dry run on and off, with `expandable_segments` of
+PyTorch's allocator on and off, and with `torch.backends.cudnn.benchmark` on and off, all crossed; and at full size beside them. New
+segments and allocation retries from the dry run, the first and the second batch on (the optimizer's state is allocated between
+these two) to the end of the training, and the peak. By CUDA events from the end of one step to the end of the next, the stalls: the
+first step of every size less the median of its others, and the slowest of the others.
 
 It is not called cuda.py because a script's folder comes first on Python's path, and PyTorch itself imports a package `cuda`.
 """
@@ -199,8 +199,8 @@ def main(
         names,asked = configs.split(','),part.split(',')
         wrong = [o for o in asked if o not in ('steps','memory')]
         if wrong: raise bench.BenchError(f'--part {part}: expected any of steps, memory; found {wrong[0]}')
-        wrong = [o for c in names for o in c.split('+') if o not in formats]
-        if wrong: raise bench.BenchError(f'--configs {configs}: expected {", ".join(formats)}, or some of the last three joined by +; found {wrong[0]}')
+        wrong,known = [o for c in names for o in c.split('+') if o not in formats],', '.join(formats)
+        if wrong: raise bench.BenchError(f'--configs {configs}: expected {known}, or some of the last three joined by +; found {wrong[0]}')
         if n<bs: raise bench.BenchError(f'--n {n}: expected at least a batch of --bs {bs}')
         path = data and bench.find_data(data, size)
         if not torch.cuda.is_available(): raise bench.BenchError('no CUDA device found; this benchmark measures what only a GPU can show')

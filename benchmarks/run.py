@@ -158,11 +158,12 @@ def summary(name, rows):
 
 def summary_rows(e, rows):
     "A line for each arm, from trainings on one device"
-    to = f'points to {"full size" if e.reference=="full" else e.reference}'
-    return [{'training': arm, **accuracy_cells(e, rows, arm, e.metric, to), **accuracy_cells(e, rows, arm, f'{e.metric} at the test size', f'{to} there'),
+    to,there = f'points to {"full size" if e.reference=="full" else e.reference}',f'{e.metric} at the test size'
+    return [{'training': arm, **accuracy_cells(e, rows, arm, e.metric, to), **accuracy_cells(e, rows, arm, there, f'{to} there'),
              'of the time': time_cell(time_ratios(rows, arm, e.reference))} for arm in e.arms if any(r['arm']==arm for r in rows)]
 
 def accuracy_cells(e, rows, arm, metric, to):
+    "The mean over the seeds, and the difference to the reference"
     values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
     if not values: return {}
     d = paired(rows, arm, e.reference, metric)

@@ -17,7 +17,8 @@ from torch import from_numpy
 root = Path(__file__).resolve().parent.parent
 results = root/'benchmarks'/'results'
 shown = { # mode in the file: label, colour, marker
-    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#d55e00', 'o'), 'epoch': ('Epoch mode, 4 epochs', '#0072b2', 's'),
+    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#d55e00', 'o'),
+    'epoch': ('Epoch mode, 4 epochs', '#0072b2', 's'),
     'equal time': ('Batch mode, 7 epochs', '#d55e00', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}
 
 def runs(name): return json.loads((results/f'2-cpu-cores-amd-epyc-all-flowers-{name}2026-11-20.json').read_text())['runs']

@@ -69,8 +69,9 @@ def test_cost_times_steps_and_growths(module):
 
 def test_cost_writes_every_part(module, monkeypatch, tmp_path, written):
     cost = module('cost')
-    for k,v in dict(usual=dict(size=32, growths=2, layers=2, bs=2), factors=dict(size=(32,), bs=(2,4)), n_fit=8).items(): monkeypatch.setattr(cost, k, v)
-    monkeypatch.setattr(cost.sweep, '__defaults__', (cost.factors,))
+    monkeypatch.setattr(cost, 'usual', dict(size=32, growths=2, layers=2, bs=2))
+    monkeypatch.setattr(cost, 'n_fit', 8)
+    monkeypatch.setattr(cost.sweep, '__defaults__', (dict(size=(32,), bs=(2,4)),))
     monkeypatch.setattr(cost.calls, '__defaults__', (20,))
     cost.main(rounds=1, out=str(tmp_path))
     found,lines = written('cost-cpu')
@@ -160,7 +161,8 @@ def test_gpu_script_on_a_cpu_leaves_out_what_it_could_not_measure(module, monkey
     a = dict(small, epochs=2, increase_by=8, n=32, workers=0)
     gpu.measure(torch.device('cpu'), ['steps','memory'], ['plain','bf16+channels_last'], tmp_path/'pics', a, tmp_path)
     steps,memory = written('gpu-steps')[0],written('gpu-memory')[0]
-    assert [(r['config'],r['opt'],r['size']) for r in steps['rows'][:4]]==[('plain','adam',32),('plain','adam',24),('plain','adam',16),('plain','fused',32)]
+    assert [(r['opt'],r['size']) for r in steps['rows'][:4]]==[('adam',32),('adam',24),('adam',16),('fused',32)]
+    assert [r['config'] for r in steps['rows'][::6]]==['plain','bf16+channels_last']
     assert len(steps['rows'])==12 and all(0<r['launch_ms']<=r['step_ms'] and r['first_ms']>0 for r in steps['rows'])
     assert all(o>0 for o in steps['loading'].values()) and len(steps['loading'])==2 and steps['arguments']==a
     settings = [(r['mode'],r['dry_run'],r['expandable'],r['benchmark']) for r in memory['rows']]
