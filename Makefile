@@ -59,8 +59,8 @@ imagenette: .venv/done  ## Run the Imagenette benchmark, on the pictures in FAST
 	$(run) nbs/tutorial.imagenette.ipynb
 	nbdev-clean
 
-bench: .venv/done  ## Against the other implementations and the floor: make bench ARGS="--data imagenette --seeds 3"
-	python benchmarks/compare.py $(ARGS)
+bench: .venv/done  ## An experiment of benchmarks/experiments.py: make bench ARGS="flowers-128 --data path/to/pictures"
+	python benchmarks/run.py $(or $(ARGS),flowers-128 --data demo --seeds 1 --arms 'full;batch;epoch' --out build/bench)
 
 docs: .venv/done  ## The web site, in build/site
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -1,20 +1,25 @@
 """The experiments of `run.py`: what is trained, in which ways, and what for"""
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 
 import torch
-from fastai.vision.all import (CategoryBlock, CrossEntropyLossFlat, DataBlock, GrandparentSplitter, ImageBlock, Learner, Normalize,
-                               RandomResizedCrop, Resize, accuracy, aug_transforms, get_image_files, imagenet_stats, params, parent_label,
-                               ranger)
+from fastai.vision.all import (AdaptiveAvgPool, Callback, CategoryBlock, ConvLayer, CrossEntropyLossFlat, DataBlock, Flatten,
+                               GrandparentSplitter, ImageBlock, L, Learner, MixUp, Normalize, RandomResizedCrop, Resize, accuracy,
+                               aug_transforms, get_image_files, imagenet_stats, nn, noop, params, parent_label, ranger, rotate_mat)
 from fastai.vision.models import xresnet
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import segment
 from fastresize.bench import find_data
 from fastresize.progressive import ProgressiveResize
-from remedies import RenewNorm, gentle
-from schedules import Decrement, Drawn, Window, at_once, composer, efficient_train
+from fastresize.recipes import GrowWithSize, Stage
+from fastresize.schedule import SizeSchedule, size_schedule
+from schedules import (Decrement, Drawn, Mixed, RenewNorm, SecondResize, WarmAfterGrowth, Window, at_once, composer, efficient_train,
+                       fastxtend, gentle)
 
 @dataclass
 class Arm:
@@ -23,6 +28,9 @@ class Arm:
     callbacks:Callable = lambda a: []
     changes:dict = field(default_factory=dict) # Arguments that it has for itself
     equal_time:str = None # The arm whose seconds decide its number of epochs; full size is what it shall take as long as
+    fit:Callable = None # Of learner, arguments and callbacks, in place of the experiment's
+    needs:tuple = () # Packages to install beside the usual
+    seconds_only:bool = False # It has no accuracy
 
 # ---- what is trained
 
@@ -38,8 +46,16 @@ def get_dls(a, stats=imagenet_stats, item_tfm=Resize):
     block = DataBlock((ImageBlock,CategoryBlock), get_y=parent_label,
                       get_items=lambda p: pictures(p, a['n_train'], a.get('n_valid')),
                       splitter=GrandparentSplitter(valid_name='val'), item_tfms=item_tfm(a['size']),
-                      batch_tfms=[*aug_transforms(), Normalize.from_stats(*stats)])
-    return block.dataloaders(Path(a['data']), bs=a['bs'], num_workers=a['workers'])
+                      batch_tfms=[*(aug_transforms() if a.get('augment', True) else []), Normalize.from_stats(*stats)])
+    dls = block.dataloaders(Path(a['data']), bs=a['bs'], num_workers=a['workers'])
+    return in_memory(dls) if a.get('cached') else dls
+
+def in_memory(dls):
+    "The loaders, with what they make of each picture before it is part of a batch kept; its random crop stays the same"
+    for dl in dls.loaders:
+        whole = dl.new(shuffle=False, drop_last=False, after_batch=noop, device='cpu')
+        dl.do_item = [tuple(t.clone() for t in item) for b in whole for item in zip(*b)].__getitem__
+    return dls
 
 def classify(a, dls=None, **kwargs):
     "A network from scratch"
@@ -71,6 +87,12 @@ def pretrained(a):
     def body_and_head(m): return [[p for k,p in m.named_parameters() if not k.startswith('classifier.')], params(m.classifier)]
     return Learner(dls, model, splitter=body_and_head, metrics=accuracy)
 
+def light(a):
+    "A few convolutions"
+    dls,width = get_dls(a),a['width']
+    convs = [ConvLayer(width if i else 3, width, stride=2 if i<2 else 1) for i in range(a['depth'])]
+    return Learner(dls, nn.Sequential(*convs, AdaptiveAvgPool(), Flatten(), nn.Linear(width, dls.c)), metrics=accuracy)
+
 # ---- how
 
 def flat_cos(learn, a, cbs): learn.fit_flat_cos(a['epochs'], a['lr'], cbs=cbs)
@@ -78,7 +100,93 @@ def one_cycle(learn, a, cbs): learn.fit_one_cycle(a['epochs'], a['lr'], cbs=cbs)
 def fine_tune(learn, a, cbs): learn.fine_tune(a['epochs'], a['lr'], cbs=cbs)
 
 def grow(**kwargs): return lambda a: [ProgressiveResize(**kwargs, verbose=False)]
+def by16(**kwargs): return grow(increase_by=16, **kwargs)
 def by(schedule, **kwargs): return lambda a: grow(schedule=schedule(a['size']), **kwargs)(a)
+def by_size(increase_by=16, **kwargs):
+    "The sizes of Batch mode, or by `increase_mode` of Epoch mode"
+    return lambda a: size_schedule(a['size'], a['epochs'], increase_by=increase_by, **kwargs)
+
+def by_hand(learn, a, cbs):
+    "New loaders and another `fit_one_cycle` for each size of Epoch mode"
+    sizes = by_size(increase_mode='epoch')(a)
+    own,stages = learn.dls,Counter(sizes.sizes_of(e, a['epochs'], 1)[0][0] for e in range(a['epochs']))
+    for size,epochs in stages.items():
+        learn.dls = get_dls({**a, 'size': size})
+        learn.fit_one_cycle(epochs, a['lr'], cbs=cbs)
+    learn.dls = own
+
+def bare(schedule):
+    "The steps of a training on batches that lie ready: no loader, no transforms, no callback but the one that counts"
+    def fit(learn, a, cbs):
+        learn.create_opt()
+        model,device,ready = learn.model.to(learn.dls.device).train(),learn.dls.device,{}
+        sizes = schedule(a)
+        for size in (s for e in range(a['epochs']) for s in sizes.sizes_of(e, a['epochs'], len(learn.dls.train))):
+            if size not in ready: ready[size] = torch.randn(a['bs'], 3, *size, device=device),torch.randint(learn.dls.c, (a['bs'],), device=device)
+            x,y = ready[size]
+            learn.loss_func(model(x), y).backward()
+            learn.opt.step()
+            learn.opt.zero_grad()
+            cbs[0].count(size[-1])
+    return fit
+
+def in_minutes(learn, a, cbs):
+    "`fit_minutes`, with its preview and its validations; the share of the budget that it took"
+    with learn.removed_cbs(learn.no_valid):
+        learn.preview_resize(1, n_batch=1, show_plot=False)   # what is slow the first time in a process
+        start = perf_counter()
+        learn.fit_minutes(a['minutes'], a['lr'], cbs=cbs, verbose=False)
+        share = (perf_counter()-start)/60/a['minutes']
+    return dict(of_budget=share, within_a_tenth=abs(share-1)<=.1, trained_epochs=len(learn.recorder.values))
+
+# ---- recipes
+
+def thirds(full):
+    "Half, three quarters and the whole of a size"
+    return [round(full*k/8)*2 for k in (2,3,4)]
+
+def stages(follow):
+    """Half of the epochs at half of the size, a quarter at three quarters of it, the rest at full size
+
+    The batch size is the same, or as many pixels as at full size; then the learning rate follows."""
+    def fit(learn, a, cbs):
+        n = [a['epochs']//2, a['epochs']//4]
+        n.append(a['epochs']-sum(n))
+        def bs(size): return max(8, int(a['bs']*(a['size']/size)**2)//8*8) if follow else a['bs']
+        todo = [Stage(s, bs(s), k, a['lr']*bs(s)/a['bs']) for s,k in zip(thirds(a['size']), n) if k]
+        own = learn.dls
+        learn.fit_stages(todo, lambda size, bs: get_dls({**a, 'size': size, 'bs': bs}), cbs=cbs, verbose=False)
+        learn.dls = own
+    return fit
+
+def mixed_up(first):
+    "MixUp and rotation, at full size 0.4 and up to 30 degrees; at the smallest, `first` of the one and of 20 of these degrees"
+    return lambda a: [*by16()(a), MixUp(), GrowWithSize({(MixUp,'alpha'): (first*.4,.4), (rotate_mat,'max_deg'): (10.+20*first,30.)})]
+
+def fixres(learn, a, cbs):
+    n = max(1, a['epochs']//5)
+    learn.fit_one_cycle(a['epochs']-n, a['lr'], cbs=cbs)
+    learn.fit_fixres(a['test_size'], n, a['lr']/4, cbs=cbs[:1])   # with what counts, and nothing that resizes
+
+def on_crops(learn, a, cbs):
+    "Trained on random crops, of a third of a picture or more, where the others see all of its middle"
+    tfms = learn.dls.train.after_item
+    tfms.fs = L(RandomResizedCrop(a['size'], min_scale=.35) if isinstance(f, Resize) else f for f in tfms.fs)
+    learn.fit_one_cycle(a['epochs'], a['lr'], cbs=cbs)
+    learn.dls = get_dls(a)
+
+def on_crops_then_fixres(learn, a, cbs):
+    on_crops(learn, a, cbs)
+    learn.fit_fixres(a['test_size'], 1, a['lr']/4, cbs=cbs[:1])
+
+def averaged(learn, a, cbs):
+    mean = AveragedModel(learn.model, multi_avg_fn=get_ema_multi_avg_fn(.99), use_buffers=True)
+    class Average(Callback):
+        def after_step(self): mean.update_parameters(self.model)
+    learn.fit_one_cycle(a['epochs'], a['lr'], cbs=[*cbs, Average()])
+    learn.model = mean.module
+
+# ---- a row of the table
 
 @dataclass
 class Experiment:
@@ -92,7 +200,7 @@ class Experiment:
     fit:Callable = one_cycle # Of learner, arguments and callbacks
     find:Callable = find_data # From `--data` to the folder; raises `BenchError`
     needs:tuple = () # Packages to install beside the usual; a smoke run does without
-    reference:str = 'full'
+    reference:str = 'full' # The arm that the others are compared with, if they are
     metric:str = 'accuracy'
     timing:dict = field(default_factory=dict) # Other arguments where seconds are measured
     smoke:dict = field(default_factory=dict) # Other arguments for a run that only shows that it runs
@@ -153,6 +261,69 @@ others = {
     'mixsize': Arm("MixSize's: each batch at one of five sizes, all alike; BatchNorm's statistics taken anew at full size in the end",
                    lambda a: [*by(Drawn.of)(a), RenewNorm()])}
 
+full7,full2 = (Arm(f'full size, {n} epochs', changes=dict(epochs=n)) for n in (7,2))
+batch16 = Arm('`ProgressiveResize(increase_by=16)`', by16())
+epoch16 = Arm("`ProgressiveResize(increase_by=16, increase_mode='epoch')`", by16(increase_mode='epoch'))
+three = {'full': full, 'batch': batch16, 'epoch': epoch16}
+
+bare_steps = {f'bare {k}': Arm(f'the bare steps of `{k}`', fit=bare(schedule), seconds_only=True) for k,schedule in dict(
+    full=lambda a: SizeSchedule(((a['size'],)*2,)), batch=by_size(), epoch=by_size(increase_mode='epoch')).items()}
+
+items = {'items': Arm('`batch` with `resize_items=True`', by16(resize_items=True)),
+         'items epoch': Arm('`epoch` with `resize_items=True`', by16(increase_mode='epoch', resize_items=True)),
+         'cache': Arm('`batch` with `resize_items=True, cache_items=4e9`', by16(resize_items=True, cache_items=4e9))}
+
+peers = {
+    'by hand': Arm("as in fastbook's chapter 7: new loaders and another `fit_one_cycle` for each size of `epoch`, one learner", fit=by_hand),
+    **{f'fastxtend {k}': Arm(f"fastxtend's `ProgressiveResize`, arguments as in `{k}`", lambda a, k=k: fastxtend(k, 16), needs=('fastxtend',))
+       for k in ('batch','epoch')},
+    'composer': Arm("Composer's way: full-size batches, resized once more by nearest neighbour, at the sizes of `batch`",
+                    lambda a: [SecondResize(by_size()(a))]),
+    'crop': Arm("`batch` with `method='crop'`", by16(method='crop')),
+    'lowpass': Arm("`batch` with `method='lowpass'`", by16(method='lowpass'))}
+
+filtered = Arm('`batch` with one extra resize of the finished batch, which has a filter, in place of sampling', by16(add_resize=True))
+remedies = {
+    'filtered': filtered,
+    'larger': Arm('`batch` from three quarters of the size', by16(initial_size=.75)),
+    'smaller': Arm('`batch` to 0.8 of the size, tested at the whole of it', lambda a: by16(final_size=round(.8*a['size']), resize_valid=False)(a)),
+    'renewed': Arm('`batch`, with the statistics of normalisation taken anew at full size, from 20 batches, at the end',
+                   lambda a: [*by16()(a), RenewNorm()]),
+    'warm': Arm('`batch`, with ten batches of warm-up after each growth', lambda a: [*by16()(a), WarmAfterGrowth()]),
+    'gentle': Arm('`batch`, with augmentation that grows with the size: its probabilities from a third of what they are at full size',
+                  lambda a: [*by16()(a), gentle()]),
+    'mixed': Arm('`batch`, with a fifth of the batches at another of its sizes', lambda a: grow(schedule=Mixed.of(by_size()(a)))(a))}
+
+recipes = {
+    'full': full, 'plain': batch16,
+    'stages': Arm('`fit_stages`: half of the epochs at half of the size, a quarter at three quarters, the rest at full size', fit=stages(False)),
+    'stages bs': Arm('the same, with as many pixels a batch as at full size, and learning rates that follow', fit=stages(True)),
+    'strong': Arm('`plain` with MixUp(0.4) and rotation up to 30 degrees', mixed_up(1)),
+    'growing': Arm('the same, growing with the size: mixup from 0, rotation from 10 degrees', mixed_up(0)),
+    'fixres': Arm('`plain`, with the last fifth of the epochs as `fit_fixres` at the test size', by16(), fit=fixres),
+    'from_compute': Arm('`SizeSchedule.from_compute`: 20, 40 and 40 % of the compute at a half, three quarters and the whole of the size',
+                        by(lambda full: SizeSchedule.from_compute(thirds(full), (.2,.4,.4)))),
+    'max_bs': Arm('`plain` with `max_bs` of four times the batch size', lambda a: by16(max_bs=4*a['bs'])(a)),
+    'averaged': Arm('`plain`, and of its weights the moving average (0.99 a step)', by16(), fit=averaged),
+    'crops': Arm('`plain` on random crops of a third of each picture or more', by16(), fit=on_crops),
+    'crops fixres': Arm('the same, and after it an epoch of `fit_fixres` at the test size', by16(), fit=on_crops_then_fixres)}
+
+def setup(words, changes={}, **kwargs): return Arm(words, grow(increase_by=8, **kwargs), changes)
+
+setups = {
+    'small': setup('two layers of 8 channels', dict(width=8, depth=2)),
+    'small, full size': Arm('the same at full size', changes=dict(width=8, depth=2)),
+    'deeper': setup('four layers of 16 channels', dict(depth=4)),
+    'deeper, full size': Arm('four layers of 16 channels, at full size', changes=dict(depth=4)),
+    'large': setup('pictures of 96 px', dict(size=96)),
+    'large batches': setup('batches of 64', dict(bs=64)),
+    'small batches': setup('batches of 8, three layers of 8 channels', dict(bs=8, width=8)),
+    'epoch mode': setup('Epoch mode', increase_mode='epoch'),
+    'full-size validation': setup('validated at full size', resize_valid=False),
+    'no augmentation': setup('no augmentation', dict(augment=False))}
+
+flowers = dict(arch='xresnet18', size=128, bs=32, epochs=4, lr=3e-3)
+
 experiments = dict(
     imagenette=Experiment(
         'Imagenette at 128 px, xresnet18 from scratch, 5 epochs',
@@ -185,4 +356,37 @@ experiments = dict(
         {'full': full, 'batch': Arm('`ProgressiveResize(increase_by=16)`', grow(increase_by=16)),
          'gentle': Arm('the same, with augmentation that grows with the size: its probabilities from a third of what they are at full size',
                        lambda a: [*grow(increase_by=16)(a), gentle()])},
-        dict(arch='xresnet18', size=96, bs=32, epochs=4, lr=3e-3, n_train=1470), seeds=5, first=100, timing=short, smoke=few))
+        dict(arch='xresnet18', size=96, bs=32, epochs=4, lr=3e-3, n_train=1470), seeds=5, first=100, timing=short, smoke=few),
+    **{'flowers-128': Experiment(
+        '2,934 flowers at 128 px, xresnet18 from scratch, 4 epochs',
+        {**with_equal_time(three, but=('full','epoch')), 'full, 7 epochs': full7, 'full, 2 epochs': full2, **bare_steps},
+        {**flowers, 'n_train': None}, seeds=4, first=42, smoke=few)},
+    peers=Experiment(
+        '1,470 flowers at 96 px, xresnet18 from scratch, 4 epochs by other implementations',
+        {**with_equal_time(three, but=('full','epoch')), **peers, **bare_steps},
+        {**flowers, 'size': 96, 'n_train': 1470}, seeds=3, first=42, smoke=dict(few, size=64)),
+    **{'model-bound': Experiment(
+        '384 flowers at 128 px, kept in memory, xresnet34 from scratch, 4 epochs',
+        {**three, **bare_steps}, {**flowers, 'arch': 'xresnet34', 'n_train': 384, 'cached': True}, seeds=3, first=42, smoke=few),
+    'items-128': Experiment(
+        '735 flowers at 128 px, xresnet18 from scratch, 4 epochs, with items made small',
+        {**three, **{k: items[k] for k in ('items','items epoch')}}, {**flowers, 'n_train': 735}, seeds=5, first=42, smoke=few),
+    'items-model-bound': Experiment(
+        '160 flowers at 128 px, xresnet34 from scratch, 4 epochs, with items made small',
+        {'batch': batch16, 'items': items['items']}, {**flowers, 'arch': 'xresnet34', 'n_train': 160}, seeds=5, first=42,
+        reference='batch', smoke=few),
+    'aliases-128': Experiment(
+        '1,470 flowers at 128 px, xresnet18 from scratch, 4 epochs, without aliases',
+        {'batch': batch16, 'filtered': filtered}, {**flowers, 'n_train': 1470}, seeds=5, first=42, reference='batch', smoke=few)},
+    remedies=Experiment(
+        '1,470 flowers at 96 px, xresnet18 from scratch, 4 epochs, one thing changed at a time',
+        {'full': full, 'batch': batch16, **{k: items[k] for k in ('items','cache')}, **remedies},
+        {**flowers, 'size': 96, 'n_train': 1470}, seeds=5, first=42, smoke=few),
+    recipes=Experiment(
+        '1,000 flowers at 128 px, xresnet18 from scratch, 6 epochs by recipes',
+        recipes, {**flowers, 'bs': 16, 'epochs': 6, 'n_train': 1000, 'test_size': 160}, seeds=4, first=42, reference='plain',
+        smoke=dict(tiny, epochs=4, test_size=40)),
+    budget=Experiment(
+        'drawn pictures, ten small set-ups that are given 15 seconds each',
+        setups, dict(size=64, bs=16, width=16, depth=3, augment=True, minutes=.25, lr=3e-3, n_train=160, n_valid=40), seeds=1,
+        learner=light, fit=in_minutes, reference=None, metric='of_budget'))

@@ -9,8 +9,7 @@ all that there is to wait for: at full size, progressively, and progressively wi
 `cache_items`; and of each the epochs at the initial size but the first.
 
 Photographs of 500×375 pixels are drawn, with noise and detail at every scale as photographs have it, and saved as JPEG of quality
-90; `--data` takes any folder of real ones. Every round measures everything once, in an order of its own; medians, and ratios within
-a round.
+90; `--data` takes any folder of real ones. Medians of the rounds, and ratios within a round.
 """
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,13 +19,13 @@ import numpy as np
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
-from record import head, interleaved, report, stem, table
+from record import checked, head, interleaved, publish, table
 from fastresize.all import *
 from fastresize.backends import SizeRatio, items_at
-from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
+from fastresize.bench import BenchError
 from fastresize.items import DecodeCache
 
-full = 224
+full,sizes = 224,(112,128,160,192,224)
 pipelines = dict(Resize=lambda: Resize(full), RandomResizedCrop=lambda: RandomResizedCrop(full, min_scale=.35))
 
 def photograph(rng, h=375, w=500):
@@ -61,28 +60,27 @@ def seconds_of_items(files, tfm, size_ratio):
 
 def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
-    sizes = [112,128,160,192,224]
-    what = [(p,s) for p in pipelines for s in (None,*sizes,'kept')]
-    took,cache = {k: [] for k in what},DecodeCache(10e9).open()
+    what,cache = [(p,s) for p in pipelines for s in (None,*sizes,'kept')],DecodeCache(10e9).opened()
+    took = {k: [] for k in what}
     for r,order in interleaved(what, rounds+1):
         for p,s in order:
             size_ratio = SizeRatio((sizes[0],)*2, (full,full), cache) if s=='kept' else s and SizeRatio((s,s), (full,full))
             t = seconds_of_items(files, pipelines[p], size_ratio)
             if r: took[p,s].append(t)   # the round before the first one fills what is kept
-    seen = [h for h,_ in size_schedule(full, 20).sizes_of(0, 1, 1000)]
-    rows = []
-    for p in pipelines:
-        plain = np.array(took[p,None])
-        of_size = np.array([[np.interp(s, sizes, [took[p,k][r] for k in sizes]) for s in seen] for r in range(rounds)]).mean(1)
-        rows.append(dict(items=p, plain_ms=1e3*median(plain), full_ms=1e3*median(took[p,224]), half_ms=1e3*median(took[p,112]),
-                         full=median(plain/took[p,224]), half=median(plain/took[p,112]), schedule=median(plain/of_size), kept_ms=1e3*median(took[p,'kept']),
-                         kept=median(plain/took[p,'kept'])))
     cache.close()
-    return rows
+    return [row(p, {s: np.array(took[p,s]) for q,s in what if q==p}) for p in pipelines]
+
+def row(name, took):
+    "A row, from the seconds of every round; sizes of the schedule between those that were timed are interpolated"
+    seen = [h for h,_ in size_schedule(full, 20).sizes_of(0, 1, 1000)]
+    over = [np.interp(seen, sizes, o).mean() for o in zip(*(took[s] for s in sizes))]
+    ways = dict(full=took[full], half=took[sizes[0]], kept=took['kept'], schedule=np.array(over))
+    return dict(items=name, plain_ms=1e3*median(took[None]), **{f'{k}_ms': 1e3*median(v) for k,v in ways.items()},
+                **{k: median(took[None]/v) for k,v in ways.items()})
 
 # ---- whole trainings
 
-modes = {'full size': dict(), 'progressive': dict(resize_items=False), 'resize_items': dict(resize_items=True),
+modes = {'full size': None, 'progressive': dict(resize_items=False), 'resize_items': dict(resize_items=True),
          'cache_items': dict(resize_items=True, cache_items=10e9)}
 
 class Epochs(Callback):
@@ -90,28 +88,32 @@ class Epochs(Callback):
     def before_fit(self): self.ends = []
     def after_epoch(self): self.ends.append(perf_counter())
 
-def fit_once(files, mode, workers, epochs, bs=32):
+def fit_once(files, args, workers, epochs):
     "Seconds of a training, and of its epochs at the initial size but the first"
     block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: len(f.name)%2, splitter=RandomSplitter(.1, seed=0),
                       item_tfms=Resize(full), batch_tfms=[])
-    dls = block.dataloaders(files, bs=bs, num_workers=workers, device='cpu')
+    dls = block.dataloaders(files, bs=32, num_workers=workers, device='cpu')
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3, 2))
-    cbs = [] if mode=='full size' else [ProgressiveResize(increase_by=16, verbose=False, **modes[mode])]
+    cbs = [] if args is None else [ProgressiveResize(increase_by=16, verbose=False, **args)]
     learn = Learner(dls, model, loss_func=CrossEntropyLossFlat(), cbs=[*cbs,Epochs()])
     with learn.no_bar(), learn.no_logging():
         start = perf_counter()
         learn.fit(epochs)
-        ends,half = learn.epochs.ends,epochs//2
-        return perf_counter()-start,ends[half-1]-ends[0]
+        ends = learn.epochs.ends
+        return perf_counter()-start,ends[epochs//2-1]-ends[0]
 
 def fits(files, rounds, workers, epochs):
-    "Seconds of every mode, one a round, and of its small epochs"
+    "Seconds of every mode, one a round; and of its small epochs"
     took = {m: [] for m in modes}
-    for r,order in interleaved(modes, rounds):
-        for m in order: took[m].append(fit_once(files, m, workers, epochs))
+    for _,order in interleaved(modes, rounds):
+        for m in order: took[m].append(fit_once(files, modes[m], workers, epochs))
     return [{m: [t[i] for t in ts] for m,ts in took.items()} for i in (0,1)]
 
-def ratio(took, a, b): return [x/y for x,y in zip(took[a], took[b])]
+def gains(took, words):
+    "A row for each pair of modes: how many times as fast"
+    pairs = ('full size','progressive'), *((a,b) for b in ('resize_items','cache_items') for a in ('full size','progressive'))
+    ratios = {f'{a} / {b}{words}': [x/y for x,y in zip(took[a], took[b])] for a,b in pairs}
+    return [{'times as fast': k, 'median': median(v), 'least': min(v), 'most': max(v)} for k,v in ratios.items()]
 
 @call_parse
 def main(
@@ -123,23 +125,15 @@ def main(
     out:str='benchmarks/results', # Folder for items-<date>.json and .csv
 ):
     "Measure what making items small saves"
-    with in_one_line('items'):
-        check_numbers(dict(n=n, rounds=rounds, epochs=epochs))
+    with checked('items', out, n=n, rounds=rounds, epochs=epochs), TemporaryDirectory() as tmp:
         if epochs<4: raise BenchError(f'--epochs {epochs}: expected 4 or more, so that two are at the initial size')
-        out_folder(out)
-        folder = TemporaryDirectory()
-        files = get_image_files(data or draw(folder.name, n)).sorted()[:n]
+        files = get_image_files(data or draw(tmp, n)).sorted()[:n]
         if not files: raise BenchError(f'--data {data}: expected a folder with photographs in it')
-    torch.set_num_threads(1)
-    rows = items(files[:200], rounds)
-    print(table([{k: v if isinstance(v, str) else f'{v:.2f}' for k,v in r.items()} for r in rows]))
-    took,small = fits(files, rounds, workers, epochs)
-    pairs = (('full size','progressive'), *((a,b) for b in ('resize_items','cache_items') for a in ('full size','progressive')))
-    gains = {f'{a} / {b}': ratio(took, a, b) for a,b in pairs}
-    gains |= {f'{a} / {b}, small epochs but the first': ratio(small, a, b) for a,b in pairs}
-    print(table([{'training': m, 'seconds': f'{median(t):.1f}'} for m,t in took.items()]))
-    print(table([{'times as fast': k, 'median': f'{median(v):.2f}', 'range': f'{min(v):.2f} to {max(v):.2f}'} for k,v in gains.items()]))
-    sizes = np.array([Image.open(f).size for f in files])
-    args = dict(data=bool(data), n=len(files), mean_size=sizes.mean(0).tolist(), bytes=int(np.mean([f.stat().st_size for f in files])),
-                rounds=rounds, workers=workers, epochs=epochs)
-    print('wrote', *report(stem(out, 'items photographs' if data else 'items drawn'), dict(head(device_name(), args), items=rows, fits=took, small_epochs=small), rows))
+        torch.set_num_threads(1)
+        took,small = fits(files, rounds, workers, epochs)
+        print(table([{'training': m, 'seconds': median(t)} for m,t in took.items()]))
+        print(table([*gains(took, ''), *gains(small, ', small epochs but the first')]))
+        args = dict(data=bool(data), n=len(files), mean_size=np.mean([Image.open(f).size for f in files], 0).tolist(),
+                    bytes=int(np.mean([f.stat().st_size for f in files])), rounds=rounds, workers=workers, epochs=epochs)
+        result = dict(head(args), fits=took, small_epochs=small)
+        publish(out, 'items photographs' if data else 'items drawn', result, items(files[:200], rounds))

@@ -13,13 +13,12 @@ import torch
 from fastai.vision.models.xresnet import xresnet18
 from fastcore.script import call_parse
 
-from record import head, interleaved, own_process, report, stem, table
-from fastresize.bench import check_numbers, device_name, in_one_line, out_folder
+from record import checked, head, interleaved, own_process, publish
 
 kept = dict(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')
 sizes = 32,64,96,128
 
-def steps(n=12):
+def steps(n=12, sizes=sizes):
     "Milliseconds of a step at each size, the median of `n` after three that do not count"
     torch.manual_seed(0)
     model,res = xresnet18(n_out=10),{}
@@ -37,23 +36,19 @@ def steps(n=12):
 
 def rows_of(rounds):
     "A row a size, from the milliseconds of every round"
-    def share(way, s): return median(r[way][s]/r[way][sizes[-1]] for r in rounds)
-    return [dict(size=s, given_back_ms=median(r['given back'][s] for r in rounds), kept_ms=median(r['kept'][s] for r in rounds),
-                 times_as_fast=median(r['given back'][s]/r['kept'][s] for r in rounds),
-                 of_full_size_given_back=share('given back', s), of_full_size_kept=share('kept', s)) for s in sizes]
+    def mid(f): return median(f(r['given back'], r['kept']) for r in rounds)
+    full = max(rounds[0]['kept'])
+    return [dict(size=s, given_back_ms=mid(lambda a,b: a[s]), kept_ms=mid(lambda a,b: b[s]), times_as_fast=mid(lambda a,b: a[s]/b[s]),
+                 of_full_size_given_back=mid(lambda a,b: a[s]/a[full]), of_full_size_kept=mid(lambda a,b: b[s]/b[full])) for s in rounds[0]['kept']]
 
 @call_parse
 def main(
     rounds:int=5, # How often everything is timed
-    out:str='benchmarks/results', # Folder for memory-<date>.json and .csv
+    out:str='benchmarks/results', # Folder for memory-cpu-<date>.json and .csv
 ):
     "Time steps with and without memory that is kept"
-    with in_one_line('memory'):
-        check_numbers(dict(rounds=rounds))
-        out_folder(out)
-    for k in kept: os.environ.pop(k, None)   # as `make` may have set them
-    ways = {'given back': {}, 'kept': kept}
-    took = [{w: own_process(steps, ways[w]) for w in order} for _,order in interleaved(ways, rounds)]
-    rows = rows_of(took)
-    print(table([{k: str(v) if k=='size' else f'{v:.2f}' for k,v in r.items()} for r in rows]))
-    print('wrote', *report(stem(out, 'memory cpu'), dict(head(device_name(), dict(rounds=rounds)), rows=rows, rounds=took), rows))
+    with checked('memory', out, rounds=rounds):
+        for k in kept: os.environ.pop(k, None)   # as `make` may have set them
+        ways = {'given back': {}, 'kept': kept}
+        took = [{w: own_process(steps, ways[w]) for w in order} for _,order in interleaved(ways, rounds)]
+        publish(out, 'memory cpu', dict(head(dict(rounds=rounds)), rounds=took), rows_of(took))

@@ -19,9 +19,9 @@ import numpy as np
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
-from record import head, report, stem, table
+from record import checked, head, publish
 from fastresize.backends import SizeRatio, items_at
-from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
+from fastresize.bench import BenchError
 from fastresize.items import View, _ImageFile
 from fastresize.resize import interpolate, lowpass
 
@@ -89,16 +89,9 @@ def measure(files, sizes, full):
         for s in sizes:
             for augmented in (False,True):
                 mat = a_warp(random.Random(i)) if augmented else None
-                for way,best,x in ways(f, s, full, mat):
-                    found.setdefault((s,augmented,way), []).append((psnr(x, best), slope(x)/slope(best)))
+                for way,best,x in ways(f, s, full, mat): found.setdefault((s,augmented,way), []).append((psnr(x, best), slope(x)/slope(best)))
     return [dict(size=s, augmented=a, way=w, psnr=mean(p for p,_ in v), psnr_se=float(np.std([p for p,_ in v])/len(v)**.5),
                  sharpness=mean(q for _,q in v), n=len(v)) for (s,a,w),v in found.items()]
-
-def ways_table(rows):
-    def cell(r): return f'{r["psnr"]:.1f} dB, {r["sharpness"]:.2f}'
-    keys = dict.fromkeys((r['size'],r['augmented']) for r in rows)
-    return table([{'way': w, **{f'{s} px{", augmented" if a else ""}': cell(r) for s,a in keys for r in rows
-                   if (r['size'],r['augmented'],r['way'])==(s,a,w)}} for w in dict.fromkeys(r['way'] for r in rows)])
 
 @call_parse
 def main(
@@ -109,13 +102,8 @@ def main(
     out:str='benchmarks/results', # Folder for pixels-<full>-px-<date>.json and .csv
 ):
     "Measure how far small pictures are from ideal ones"
-    with in_one_line('pixels'):
-        wanted = [int(s) for s in sizes.split(',')]
-        check_numbers(dict(full=full, n=n, sizes=min(wanted)))
-        out_folder(out)
+    small = [int(s) for s in sizes.split(',')]
+    with checked('pixels', out, full=full, n=n, sizes=min(small)):
         files = [f for f in sorted(get_image_files(data)) if min(Image.open(f).size)>=full and Image.open(f).mode=='RGB'][:n]
         if not files: raise BenchError(f'{data}: expected a folder with photographs of {full} pixels or more in it')
-    rows = measure(files, wanted, full)
-    print(ways_table(rows))
-    args = dict(sizes=wanted, full=full, n=len(files))
-    print(f'\nmeans of {len(files)} photographs\nwrote', *report(stem(out, f'pixels {full} px'), dict(head(device_name(), args), rows=rows), rows))
+        publish(out, f'pixels {full} px', head(dict(sizes=small, full=full, n=len(files))), measure(files, small, full))

@@ -1,8 +1,9 @@
-"""What the scripts share: rounds, tables, and where results go, with what they have to be read with
+"""What the scripts share: their arguments, rounds, tables, and where results go, with what they have to be read with
 
 To be imported before `fastresize`, which it makes importable from a bare checkout."""
 import json, os, platform, random, re, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,6 +17,16 @@ import torch
 
 root = Path(__file__).resolve().parent.parent
 if find_spec('fastresize') is None: sys.path.insert(0, str(root))
+
+from fastresize.bench import check_numbers, device_name, in_one_line, out_folder
+
+@contextmanager
+def checked(command, out, **above_0):
+    "Run a command: numbers that are not above 0, an `out` that takes no file, and what raises a `BenchError`, are said in one line"
+    with in_one_line(command):
+        check_numbers(above_0)
+        out_folder(out)
+        yield
 
 def sync():
     if torch.cuda.is_available(): torch.cuda.synchronize()
@@ -44,14 +55,16 @@ def versions(**others):
     theirs = {p: of(p) for p in ('fastai','torch','torchvision')}
     return {'fastresize': ours, **theirs, 'python': platform.python_version(), 'commit': commit(), **others}
 
-def head(device, arguments, **others):
+def head(arguments, **others):
     "What every result begins with; `others` go to `versions`"
     env = {k: v for k,v in os.environ.items() if k.startswith(('MALLOC_','OMP_','MKL_','PYTORCH_'))}   # what changes the speed
-    return dict(date=str(date.today()), device=device, threads=torch.get_num_threads(), environment=env, versions=versions(**others), arguments=arguments)
+    return dict(date=str(date.today()), device=device_name(), threads=torch.get_num_threads(), environment=env,
+                versions=versions(**others), arguments=arguments)
 
 def table(rows):
-    "Dicts of text as a table: the first column to the left, and none that is empty in all rows"
-    df = pd.DataFrame(rows).fillna('')
+    "Dicts as a table, numbers to two digits: the first column to the left, and none that is empty in all rows"
+    def text(v): return '' if v is None else f'{v:.2f}' if isinstance(v, float) else str(v)
+    df = pd.DataFrame([{k: text(v) for k,v in r.items()} for r in rows]).fillna('')
     df = df.loc[:, (df!='').any()]
     if df.empty: return ''
     first,*others = df.columns
@@ -60,18 +73,11 @@ def table(rows):
 def stem(out, name):
     "Path of the results without its suffix: `name` in lower case and today's date. What is there is not written over"
     name = f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:48].strip("-")}-{date.today()}'
-    return next(p for p in (Path(out)/(name + (f'-{i}' if i>1 else '')) for i in count(1)) if not with_suffix(p, '.json').exists())
+    return next(p for p in (Path(out)/(name + (f'-{i}' if i>1 else '')) for i in count(1)) if not p.with_suffix('.json').exists())
 
-def with_suffix(path, suffix): return path.with_name(path.name+suffix)  # a version in the device's name may have a dot
-
-def report(path, result, rows=None, figure=None):
-    "Write `result` as .json, and where they are given `rows` as .csv and `figure` as .png; the paths"
-    files = [with_suffix(path, '.json')]
-    files[0].write_text(json.dumps(result, indent=1)+'\n')
-    if rows is not None:
-        files.append(with_suffix(path, '.csv'))
-        pd.DataFrame(rows).to_csv(files[-1], index=False)
-    if figure is not None:
-        files.append(with_suffix(path, '.png'))
-        figure.savefig(files[-1], dpi=150)
-    return files
+def publish(out, name, result, rows):
+    "Print `rows` as a table, and write them to a .csv file, and with the rest of `result` to a .json file"
+    path = stem(out, name)
+    path.with_suffix('.json').write_text(json.dumps({**result, 'rows': rows}, indent=1)+'\n')
+    pd.DataFrame(rows).to_csv(path.with_suffix('.csv'), index=False)
+    print(f'{table(rows)}\nwrote {path}.json and .csv', flush=True)

@@ -3,8 +3,7 @@
 On 2 CPU cores (AMD EPYC), PyTorch 2.15.0: `interpolate` takes 12 ms, 0.95 of bare `F.interpolate`; `lowpass` 28 ms, 0.18 of the
 same by FFT; `crop` 1 ms. `results/resize-cpu-2026-11-21.json`
 
-64 images of 3×224×224 float32, to 112×112 on the CPU. Every round times everything once, each round in
-another order, so that what else the machine does meets all alike; the table has the medians over the rounds.
+64 images of 3×224×224 float32, to 112×112 on the CPU; medians over the rounds.
 """
 from statistics import median
 from time import perf_counter
@@ -13,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
 
-from record import head, interleaved, report, stem, table
-from fastresize.bench import check_numbers, device_name, in_one_line, out_folder
+from record import checked, head, interleaved, publish
 from fastresize.resize import resize_batch
 
 n_warm = 3
@@ -27,18 +25,17 @@ def by_fft(x, size):
     low = spectrum[..., H//2-h//2:, W//2-w//2:][..., :h,:w]
     return torch.fft.ifft2(torch.fft.ifftshift(low, dim=(-2,-1))).real * (h*w)/(H*W)
 
-def resized(method, **kwargs): return lambda: resize_batch(x, size=size, method=method, **kwargs)[0]
+def bare(antialias): return lambda: F.interpolate(x, size=size, mode='bilinear', antialias=antialias)
+def ours(method, **kwargs): return lambda: resize_batch(x, size=size, method=method, **kwargs)
 
 # what, the function, and what it is compared with
-ways = [
-    ('F.interpolate, antialiased',     lambda: F.interpolate(x, size=size, mode='bilinear', antialias=True), None),
-    ('resize_batch interpolate',       resized('interpolate'), 'F.interpolate, antialiased'),
-    ('F.interpolate, not antialiased', lambda: F.interpolate(x, size=size, mode='bilinear'), None),
-    ('resize_batch interpolate, not antialiased', resized('interpolate', antialias=False), 'F.interpolate, not antialiased'),
-    ('low frequencies by FFT',         lambda: by_fft(x, size), None),
-    ('resize_batch lowpass',           resized('lowpass'), 'low frequencies by FFT'),
-    ('resize_batch crop',              resized('crop'), None),
-]
+ways = [('F.interpolate, antialiased', bare(True), None),
+        ('resize_batch interpolate', ours('interpolate'), 'F.interpolate, antialiased'),
+        ('F.interpolate, not antialiased', bare(False), None),
+        ('resize_batch interpolate, not antialiased', ours('interpolate', antialias=False), 'F.interpolate, not antialiased'),
+        ('low frequencies by FFT', lambda: by_fft(x, size), None),
+        ('resize_batch lowpass', ours('lowpass'), 'low frequencies by FFT'),
+        ('resize_batch crop', ours('crop'), None)]
 
 def measure(rounds):
     "Median milliseconds of every way, and their ratio to what it is compared with"
@@ -49,22 +46,12 @@ def measure(rounds):
             f()
             if r>=n_warm: ms[what].append((perf_counter()-start)*1e3)
     mid = {what: median(v) for what,v in ms.items()}
-    return [dict(what=what, ms=mid[what], base=base, ratio=mid[what]/mid[base] if base else None) for what,_,base in ways]
-
-def ways_table(rows):
-    def row(r): return {'what': r['what'], 'ms': f'{r["ms"]:.2f}', 'ratio': f'{r["ratio"]:.3f}' if r['base'] else '', 'to': r['base'] or ''}
-    return table([row(r) for r in rows])
+    return [dict(what=what, ms=mid[what], ratio=mid[what]/mid[base] if base else None, base=base) for what,_,base in ways]
 
 @call_parse
 def main(
     rounds:int=40, # How often everything is timed
-    out:str='benchmarks/results', # Folder for resize-cpu-<date>.json
+    out:str='benchmarks/results', # Folder for resize-cpu-<date>.json and .csv
 ):
     "Measure what resizing a batch costs"
-    with in_one_line('resize'):
-        check_numbers(dict(rounds=rounds))
-        out_folder(out)
-    rows = measure(rounds)
-    files = report(stem(out, 'resize cpu'), dict(head(device_name(), dict(rounds=rounds)), rows=rows))
-    print(f'{ways_table(rows)}\n\n{tuple(x.shape)} {x.dtype} to {size}, median of {rounds}, {torch.get_num_threads()} threads, '
-          f'torch {torch.__version__}\nwrote {files[0]}')
+    with checked('resize', out, rounds=rounds): publish(out, 'resize cpu', head(dict(rounds=rounds)), measure(rounds))

@@ -9,8 +9,9 @@ killed even, goes on where it was.
     python benchmarks/run.py imagenette --data ~/imagenette --seconds    # seconds: all threads, fewer pictures, an idle machine
     python benchmarks/run.py imagenette --report                         # the table, from the file alone
 
-What is timed is the training alone, without validation. Differences are paired: each seed against the same seed at full size. *No
-worse* is a one-sided paired t-test against a loss of one point.
+What is timed is the training alone, without validation. Differences are paired: each seed against the same seed at full size, or of
+what else the experiment compares with. *No worse* is a one-sided paired t-test against a loss of one point. Bare steps are those of
+the model on batches that lie ready: their share of the time, by that of their training, is the training's efficiency.
 """
 import json, math, os, time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,13 +24,12 @@ from statistics import mean, median, stdev
 if __name__!='__mp_main__': os.environ.update(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')  # glibc keeps the memory of a step
 
 import torch
-from fastai.vision.all import Callback, set_seed
+from fastai.vision.all import Callback, CancelValidException, set_seed
 from fastcore.script import call_parse
 from scipy import stats
 
 from record import interleaved, sync, table, versions
 from experiments import experiments
-from gpu import NoValid
 from fastresize.bench import BenchError, check_numbers, device_name, in_one_line, out_folder
 
 # ---- one training
@@ -38,10 +38,14 @@ class TrainedSizes(Callback):
     "How many batches were trained at each size"
     order = 90
     def __init__(self): self.counts = {}
+    def count(self, size): self.counts[size] = self.counts.get(size, 0)+1
     def before_batch(self):
-        if self.training:
-            size = self.x.shape[-1]
-            self.counts[size] = self.counts.get(size, 0)+1
+        if self.training: self.count(self.x.shape[-1])
+
+class NoValid(Callback):
+    "Leaves validation out"
+    order = 60 # behind the recorder, which gets ready for it
+    def before_validate(self): raise CancelValidException
 
 def other_work():
     "Seconds of processor time that this machine has spent, on this process and its kind, and on everything else; None where that is not known"
@@ -57,7 +61,7 @@ def is_idle(before, after, seconds):
 
 def train(experiment, arm, seed, a, threads):
     "Train once; what was measured"
-    e = experiments[experiment]
+    e,way = experiments[experiment],experiments[experiment].arms[arm]
     torch.set_num_threads(threads)
     set_seed(seed, reproducible=torch.cuda.is_available())
     learn,sizes = e.learner(a),TrainedSizes()
@@ -65,13 +69,15 @@ def train(experiment, arm, seed, a, threads):
     with learn.no_bar(), learn.no_logging():
         sync()
         before,start = other_work(),time.perf_counter()
-        e.fit(learn, a, [sizes, *e.arms[arm].callbacks(a)])
+        found = (way.fit or e.fit)(learn, a, [sizes, *way.callbacks(a)]) or {}
         sync()
         seconds,after = time.perf_counter()-start,other_work()
         learn.remove_cb(NoValid)
-        values = learn.validate()
-    names = ['valid_loss',*(m.name for m in learn.metrics)]
-    return dict(seconds=seconds, idle=is_idle(before, after, seconds), sizes=sizes.counts, **dict(zip(names, map(float, values))))
+        names = ['valid_loss',*(m.name for m in learn.metrics)]
+        found |= dict(zip(names, map(float, learn.validate())))
+        if 'test_size' in a:
+            with learn.at_test_size(a['test_size']): found[f'{e.metric} at the test size'] = float(learn.validate()[names.index(e.metric)])
+    return dict(seconds=seconds, idle=is_idle(before, after, seconds), sizes=sizes.counts, **found)
 
 def train_and_record(file, row, **kwargs):
     "Append a line to `file` once the training is over"
@@ -115,6 +121,7 @@ def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
     done = [tuple(r[k] for k in identity) for r in rows]
     for seed,order in interleaved(arms or e.arms, seeds, first):
         for arm in order:
+            if e.arms[arm].seconds_only and kind!='seconds': continue
             args = {**a, **e.arms[arm].changes}
             if e.arms[arm].equal_time:
                 if kind=='seconds': continue
@@ -130,6 +137,7 @@ def time_ratios(rows, arm, reference):
 
 def paired(rows, arm, reference, metric):
     "Differences of an arm to the reference in points, seed by seed"
+    if arm==reference: return []
     of = {(r['arm'],r['seed']): 100*r[metric] for r in rows if r['kind']=='accuracy' and metric in r}
     return [v-of[reference,seed] for (o,seed),v in of.items() if o==arm and (reference,seed) in of]
 
@@ -150,17 +158,21 @@ def summary(name, rows):
 
 def summary_rows(e, rows):
     "A line for each arm, from trainings on one device"
-    res,metric = [],e.metric
-    for arm in e.arms:
-        values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
-        if not values: continue
-        d,ratios = paired(rows, arm, e.reference, metric) if arm!=e.reference else [],time_ratios(rows, arm, e.reference)
-        pm,p = interval(d),no_worse(d)
-        res.append({'training': arm, 'seeds': str(len(values)), f'{metric} (%)': f'{mean(values):.1f}',
-                    'points to full size': f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else '',
-                    'p (no worse by 1 point)': f'{p:.2g}' if p is not None else '',
-                    'of the time': f'{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else ''})
+    to,there = f'points to {"full size" if e.reference=="full" else e.reference}',f'{e.metric} at the test size'
+    return [{'training': arm, **accuracy_cells(e, rows, arm, e.metric, to), **accuracy_cells(e, rows, arm, there, f'{to} there'),
+             'of the time': time_cell(time_ratios(rows, arm, e.reference))} for arm in e.arms if any(r['arm']==arm for r in rows)]
+
+def accuracy_cells(e, rows, arm, metric, to):
+    "The mean over the seeds, and the difference to the reference"
+    values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
+    if not values: return {}
+    d = paired(rows, arm, e.reference, metric)
+    pm,p = interval(d),no_worse(d)
+    res = {f'{metric} (%)': f'{mean(values):.1f}', to: f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else ''}
+    if metric==e.metric: res = {'seeds': str(len(values)), **res, 'p (no worse by 1 point)': f'{p:.2g}' if p is not None else ''}
     return res
+
+def time_cell(ratios): return f'{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else ''
 
 @call_parse
 def main(
@@ -187,7 +199,8 @@ def main(
         if not report:
             if data is None: raise BenchError('--data: expected the folder with the pictures')
             path = e.find(data)
-            missing = [o for o in e.needs if not smoke and find_spec(o.replace('-', '_')) is None]
+            needs = [*([] if smoke else e.needs), *dict.fromkeys(o for k in names for o in e.arms[k].needs)]
+            missing = [o for o in needs if find_spec(o.replace('-', '_')) is None]
             if missing: raise BenchError(f'{experiment} needs {" and ".join(missing)}: pip install --no-deps {" ".join(missing)}')
     if not report:
         a = {**e.arguments, **(e.timing if seconds else {}), **(e.smoke if smoke else {}), 'workers': workers, 'data': path.name}

@@ -99,7 +99,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/19_lightning.ipynb #cd309850
+# %% ../nbs/19_lightning.ipynb #23e2f386
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, whose items are made at the sizes that are due"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
@@ -110,7 +110,8 @@ class _WrappedLoader(LoaderWrapper):
     @property
     def _has_counts(self):
         "True if the number of images in a batch follows its size"
-        return bool(not self.is_valid and self.run.args.max_bs and self.run.schedule and self.run.is_on())
+        run = self.run
+        return bool(not self.is_valid and run.args.max_bs and run.schedule and not run.refusal and run.is_on())
 
     def __iter__(self):
         run,dl,t = self.run,self.dl,self.run.trainer
@@ -118,7 +119,7 @@ class _WrappedLoader(LoaderWrapper):
         if not self.is_valid and run.length is None:
             try: run.look(dl, _limited(dl, t.limit_train_batches))
             except ValueError as e: run.refusal = e   # raised by `setup_epoch`: what an iteration raises, the trainer replaces by an error of its own
-        if not run.schedule or run.no_images: return iter(dl)
+        if not run.schedule or run.no_images or run.refusal: return iter(dl)
         if self.why is None: self._prepare()
         return iter(dl) if self.why and not self._has_counts else _Batches(self._planned, self._begin)
 
@@ -182,7 +183,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #6a72f48a
+# %% ../nbs/19_lightning.ipynb #ec92823c
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -373,6 +374,8 @@ def true_lengths(
         if not (run.args.max_bs and run.is_on() and run.schedule and loop._combined_loader): return
         loop._combined_loader.limits = [run.n_batch]
         loop.max_batches = len(run.sizes(trainer.current_epoch))
+        done = loop.epoch_loop.batch_progress
+        if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # of an epoch that had another length
         if isinstance(trainer.val_check_interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*trainer.val_check_interval))
     def n_steps(t):
         loop.setup_data()

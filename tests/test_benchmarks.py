@@ -1,106 +1,41 @@
 "The scripts in `benchmarks`: that they run, and that what they write down is what they saw"
-import contextlib, csv, gc, importlib, io, json, os, shutil, subprocess, sys, tarfile
+import csv, json, tarfile
 from pathlib import Path
-from statistics import median
+import numpy as np
 import pytest, torch
-from fastai.learner import Learner
 from fastresize.demo import demo_data
-from fastresize.schedule import size_schedule
 from PIL import Image
-from util import Seen, learner, make_dls
+from util import Seen
 
 folder = Path(__file__).resolve().parents[1]/'benchmarks'
-ours = ['full','by hand','composer','batch','epoch','items','items epoch','cache','smaller','filtered','larger','renewed','warm','gentle','mixed','max_bs','crop','lowpass','equal time']
 
-def script(name, *args, cwd, **env):
-    return subprocess.run([sys.executable, folder/f'{name}.py', *args], cwd=cwd, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONWARNINGS':'ignore', **env})
-
-@contextlib.contextmanager
-def frozen():
-    "What is there by now is not looked through again, when a script collects garbage before each training"
-    gc.collect()
-    gc.freeze()
-    try: yield
-    finally: gc.unfreeze()
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    d = tmp_path_factory.mktemp('compare')
-    demo_data(d/'pics', n_train=4, n_valid=2, size=40)
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as m, contextlib.redirect_stdout(said), frozen():
-        m.syspath_prepend(folder)
-        importlib.import_module('compare').main(str(d/'pics'), arch='shufflenet_v2_x0_5', size=32, epochs=2, bs=4, increase_by=8, seeds=2, workers=0,
-                                                modes=','.join([*ours,'preview','floor']), n_train=16, device_name='Some machine', out=str(d/'here'))
-    return d,said.getvalue()
-
-@pytest.fixture(scope='module')
-def results(run): return json.loads(next(run[0].glob('here/some-machine-*.json')).read_text())
-
-def test_compare_trains_every_mode_with_every_seed(run, results):
-    rows = results['runs']
-    assert not [o for o in rows if 'error' in o]
-    for mode in [*ours,'preview batch','preview epoch','floor full','floor batch','floor epoch']:
-        assert sorted(o['seed'] for o in rows if o['mode']==mode) == [42,43]
-    assert [o['mode'] for o in rows if o['seed']==42] != [o['mode'] for o in rows if o['seed']==43] # in another order
-    sizes = {o['mode']: (o['first_size'],o['last_size']) for o in rows if 'first_size' in o}
-    assert [sizes.pop(m) for m in ('full','smaller','larger')]==[(32,32),(13,26),(24,32)] and sizes.pop('mixed')[0] in (16,24,32)
-    assert all(s==(16,32) for s in sizes.values()) and len(sizes)==15
-    for o in rows:
-        if 'accuracy' in o: assert 0<=o['accuracy']<=1 and o['seconds']>0 and 0<o['waiting']<1
-        if o['mode']=='equal time': assert o['epochs']>2
-
-def test_compare_sums_up_what_it_saw(run, results):
-    def of(mode, k): return [o[k] for o in sorted(results['runs'], key=lambda o: o['seed']) if o['mode']==mode]
-    full = of('full', 'seconds')
-    for mode in ours:
-        s = results['summary'][mode]
-        ratios = [a/b for a,b in zip(full, of(mode, 'seconds'))]
-        assert s['speedup'] == pytest.approx(dict(median=median(ratios), min=min(ratios), max=max(ratios)))
-        off = [a-b for a,b in zip(of(mode, 'accuracy'), of('full', 'accuracy'))]
-        assert s['accuracy_to_full'] == pytest.approx(dict(mean=sum(off)/2, min=min(off), max=max(off)))
-    for mode in ('full','batch','epoch'):
-        shares = [a/b for a,b in zip(of(f'floor {mode}', 'seconds'), of(mode, 'seconds'))]
-        assert results['summary'][mode]['efficiency']['median'] == pytest.approx(median(shares))
-    assert results['arguments']['size']==32 and results['arguments']['data']=='pics' and results['device']=='Some machine'
-    n_class = results['pictures']['classes']
-    assert results['pictures']==dict(train=16, val=n_class*2, classes=n_class) and results['threads']==1
-    assert results['versions']['torch'] and 'commit' in results['versions']
-    assert results['left_out'] == {'fastxtend batch':'not asked for', 'fastxtend epoch':'not asked for'}
-
-def test_compare_prints_and_writes_the_same(run, results):
-    d,said = run
-    stem = next((d/'here').glob('*.json')).with_suffix('')
-    assert str(d) not in stem.with_suffix('.json').read_text()
-    assert len(list(csv.DictReader(stem.with_suffix('.csv').open()))) == len(results['runs'])
-    assert Image.open(stem.with_suffix('.png')).size[0]>1000
-    for word in (*ours,'speedup','accuracy','efficiency','predicted','floor epoch','Some machine'): assert word in said
+@pytest.fixture
+def written(tmp_path):
+    "What a script has written: the .json file, and the lines of the .csv file"
+    def read(pattern):
+        file, = tmp_path.glob(f'{pattern}*.json')
+        return json.loads(file.read_text()),[*csv.DictReader(file.with_suffix('.csv').open())]
+    return read
 
 @pytest.mark.parametrize('name,args,words', [
-    ('compare', dict(modes='full,fast'), '--modes: expected a list of full, by hand'),
-    ('compare', dict(modes='full,equal time'), '--modes: expected `full` and `batch` beside `equal time`'),
-    ('compare', dict(seeds=0), '--seeds 0: expected a number above 0'),
-    ('compare', dict(n_train=-1), '--n-train -1: expected a number of 0 or more'),
-    ('compare', dict(n_train=3), '--n-train 3: expected at least one picture for each of the '),
-    ('compare', dict(lr=float('nan')), '--lr nan: expected a number above 0'),
-    ('compare', dict(out='afile'), '--out afile: expected a folder to write into'),
-    ('compare', dict(out='/proc'), '--out /proc: expected a folder to write into'),
-    ('compare', dict(data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
     ('cost', dict(rounds=0), '--rounds 0: expected a number above 0'),
-    ('cost', dict(part='sweep,fit'), '--part fit: expected any of sweep, fits, calls'),
-    ('cost', dict(against='nowhere'), '--against nowhere: expected a folder with `fastresize` in it'),
     ('resize', dict(rounds=0), '--rounds 0: expected a number above 0'),
     ('resize', dict(out='afile'), '--out afile: expected a folder to write into'),
+    ('resize', dict(out='/proc'), '--out /proc: expected a folder to write into'),
+    ('items', dict(epochs=3), '--epochs 3: expected 4 or more'),
+    ('items', dict(data='.'), '--data .: expected a folder with photographs in it'),
+    ('pixels', dict(data='.'), '.: expected a folder with photographs of 224 pixels or more in it'),
     ('memory', dict(rounds=0), '--rounds 0: expected a number above 0'),
-    ('cost', dict(device='tpu'), '--device tpu: expected cpu or cuda'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
     ('run', dict(experiment='flowers'), 'flowers: expected one of imagenette'),
+    ('run', dict(experiment='imagenette', seeds=0), '--seeds 0: expected a number above 0'),
+    ('run', dict(experiment='imagenette', data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
     ('run', dict(experiment='imagenette', arms='full;half'), '--arms full;half: expected names out of full; batch'),
     ('run', dict(experiment='imagenette'), '--data: expected the folder'),
     ('gpu', dict(bs=0), '--bs 0: expected a number above 0'),
     ('gpu', dict(n=8), '--n 8: expected at least a batch of --bs 64'),
-    ('gpu', dict(configs='fp8'), '--configs fp8: expected plain, or any of bf16'),
+    ('gpu', dict(configs='bf16+fp8'), '--configs bf16+fp8: expected plain, channels_last, bf16, compile, or some'),
+    ('gpu', dict(part='steps,speed'), '--part steps,speed: expected any of steps, memory; found speed'),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(module, capsys, name, args, words):
     Path('afile').touch()
@@ -113,42 +48,40 @@ def test_gpu_without_one(module, capsys):
     with pytest.raises(SystemExit) as e: module('gpu').main()
     assert e.value.code==2 and 'no CUDA device found' in capsys.readouterr().err
 
-def test_results_are_not_written_over(module, tmp_path):
+def test_results_are_not_written_over(module, tmp_path, capsys):
     record = module('record')
-    first = record.stem(tmp_path, 'AMD EPYC (2.4 GHz)')
-    assert first.name.startswith('amd-epyc-2-4-ghz-20')
-    record.with_suffix(first, '.json').touch()
-    assert record.stem(tmp_path, 'AMD EPYC (2.4 GHz)').name == f'{first.name}-2'
+    for _ in range(2): record.publish(tmp_path, 'AMD EPYC (2.4 GHz)', record.head(dict(rounds=1)), [dict(what='a', ms=1.234, base=None)])
+    first,second = sorted(tmp_path.glob('*.json'), key=lambda o: len(o.name))
+    assert first.name.startswith('amd-epyc-2-4-ghz-20') and second.name == f'{first.stem}-2.json'
+    found = json.loads(first.read_text())
+    assert found['rows'][0]['ms']==1.234 and found['arguments']==dict(rounds=1) and found['device'] and found['threads']==1
+    assert found['versions']['torch'] and 'commit' in found['versions']
+    assert '1.23' in capsys.readouterr().out and first.with_suffix('.csv').read_text().splitlines()[1]=='a,1.234,'
 
-def test_without_fastxtend_its_modes_are_left_out(module, monkeypatch, tmp_path):
-    monkeypatch.setenv('PIP_NO_INDEX', '1')
-    with pytest.raises(ImportError, match='pip could not install fastxtend==0.1.7'): module('peers').load_fastxtend(tmp_path/'peers')
-
-def test_composers_way_resizes_what_is_trained_on(module):
-    learn = learner(make_dls(), module('peers').SecondResize(size_schedule(64, 2, increase_by=8)))
-    learn.fit(2)
-    assert learn.seen.train[0]==(32,32) and learn.seen.train[-1]==(64,64) and len({*learn.seen.train})==5
-    assert {*learn.seen.valid}=={(64,64)}
-
-def test_cost_times_steps_and_growths(module, tmp_path):
+def test_cost_times_steps_and_growths(module):
     cost = module('cost')
-    point = dict(size=32, growths=4, layers=2, bs=4)
-    learn,marks = cost.get_learner(**point, device=torch.device('cpu'))
+    learn,marks = cost.get_learner(size=32, growths=4, layers=2, bs=4)
     seen = Seen()
     learn.add_cb(seen)
     run = cost.train_once(learn, marks, first=0)
     assert len({*seen.train})==5 and len(seen.train)==cost.n_batch
-    assert 0<run['step_us']<1e5 and run['plan_ms']>0 and run['try_ms']>0 and run['dry_ms']>0 and run['model_ms']>0
-    found = dict(rows=[dict(factor=f, **cost.summary(point, [run])) for f in ('size','bs')], runs=[dict(point=point, rounds=[run])])
-    files = cost.write(dict(module('record').head('Some machine', dict(rounds=1)), **found), torch.device('cpu'), tmp_path)
-    written = json.loads(files[0].read_text())
-    assert written['rows'][0]['step_us']==run['step_us'] and 'commit' in written['versions'] and written['arguments']==dict(rounds=1)
-    assert [float(o['step_us']) for o in csv.DictReader(files[1].open())]==[run['step_us']]*2
-    assert Image.open(files[2]).size[0]>1000
+    assert 0<run['step_us'] and run['plan_ms']>0 and run['try_ms']>0 and run['dry_ms']>0 and run['model_ms']>0
+
+def test_cost_writes_every_part(module, monkeypatch, tmp_path, written):
+    cost = module('cost')
+    monkeypatch.setattr(cost, 'usual', dict(size=32, growths=2, layers=2, bs=2))
+    monkeypatch.setattr(cost, 'n_fit', 8)
+    monkeypatch.setattr(cost.sweep, '__defaults__', (dict(size=(32,), bs=(2,4)),))
+    monkeypatch.setattr(cost.calls, '__defaults__', (20,))
+    cost.main(rounds=1, out=str(tmp_path))
+    found,lines = written('cost-cpu')
+    assert [(r['factor'],r['size'],r['bs']) for r in found['rows']]==[('size',32,2),('bs',32,2),('bs',32,4)] and len(lines)==3
+    assert {*found['calls']}=={'ProgressiveResize','an empty callback','ThroughputMonitor'}
+    assert {*found['fits']}=={'nothing',*found['calls']} and all(len(v)==4 for v in found['fits'].values())
 
 def test_cost_hops_without_a_trace(module):
     cost = module('cost')
-    learn,marks = cost.get_learner(size=32, growths=4, layers=2, bs=4, device=torch.device('cpu'))
+    learn,marks = cost.get_learner(size=32, growths=4, layers=2, bs=4)
     runs = [cost.train_once(learn, marks, first=i) for i in range(2)]
     assert not isinstance(learn.dl, cost.SizedDL) and len(learn.hop.asking)==cost.n_batch
     assert all(f.size is None for f in learn.dls.train.after_batch.fs if isinstance(f, cost.AffineCoordTfm))
@@ -157,56 +90,58 @@ def test_cost_hops_without_a_trace(module):
 def test_cost_of_what_is_added_to_real_trainings(module, monkeypatch):
     cost,seen = module('cost'),Seen()
     monkeypatch.setattr(cost, 'n_fit', 12)
-    learn = cost.tiny_learner('cpu')
+    learn = cost.tiny_learner()
     learn.add_cb(seen)
     for name in cost.added:
         assert cost.fit_once(learn, name)>0
         assert seen.train==[(cost.small,cost.small)]*12   # alike, so that nothing but the callback makes a difference
         seen.clear()
-    us = cost.fits(2, 'cpu')
-    assert {*us}=={*cost.added} and all(len(v)==2 for v in us.values())
-    assert cost.extra(dict(nothing=[5,6,7], ours=[6,8,7]))==dict(ours=1)
-    assert 'ThroughputMonitor' in cost.fits_table(us)
+    assert cost.extra(dict(nothing=[5,6,7], ours=[6,8,7]))=={'nothing (the whole batch)':6, 'ours':1}
 
-def test_cost_of_the_calls_alone(module):
-    cost = module('cost')
-    us = cost.calls(2, 'cpu', n=50)
-    assert {*us}=={'ProgressiveResize','an empty callback','ThroughputMonitor, in the loop','ThroughputMonitor, at its end'}
-    assert all(0<v<1e5 for v in us.values())
-
-def test_cost_against_another_checkout(module, tmp_path):
-    "The other package is measured, not this one, and this one stays the one that is imported"
-    shutil.copytree(folder.parent/'fastresize', tmp_path/'fastresize')
-    cost = module('cost')
-    theirs = cost.package(tmp_path)
-    def where(cls): return Path(cls.before_fit.__code__.co_filename)
-    assert where(theirs.ProgressiveResize).is_relative_to(tmp_path)
-    assert where(importlib.import_module('fastresize.all').ProgressiveResize).is_relative_to(folder.parent)
-    ours = [f.__code__.co_filename for f in (Learner.preview_resize, Learner.fit_stages, Learner.fit_minutes)]
-    assert all(Path(o).is_relative_to(folder.parent) for o in ours), 'what it adds to the learner is ours again'
-    res = cost.both(tmp_path, 1)
-    assert {*res['added_us']}=={'an empty callback','the other','ProgressiveResize'}
-    us = res['rounds_us']
-    assert res['this_less_other_us']['median']==us['ProgressiveResize'][0]-us['the other'][0]
-    assert 'ProgressiveResize less the other' in cost.both_table(res)
-
-def test_resize_times_every_way(module, monkeypatch):
+def test_resize_times_every_way(module, monkeypatch, tmp_path, written):
     resize = module('resize')
     monkeypatch.setattr(resize, 'x', torch.rand(2,3,16,16))
     monkeypatch.setattr(resize, 'size', (8,8))
-    rows = resize.measure(2)
+    resize.main(rounds=2, out=str(tmp_path))
+    rows = written('resize-cpu')[0]['rows']
     ms = {r['what']: r['ms'] for r in rows}
     assert len(rows)==7 and all(v>0 for v in ms.values())
     assert all(r['ratio']==pytest.approx(ms[r['what']]/ms[r['base']]) for r in rows if r['base'])
-    assert 'low frequencies by FFT' in resize.ways_table(rows)
 
-def test_memory_is_timed_in_processes_of_their_own(module, monkeypatch):
-    memory = module('memory')
-    monkeypatch.setattr(memory, 'sizes', (32,))
-    assert memory.steps(1)[32]>0
+def test_memory_is_timed_with_and_without_what_is_kept(module, monkeypatch, tmp_path, written):
+    memory,told = module('memory'),[]
+    def here(f, env):
+        told.append(env)
+        return f(n=1, sizes=(16,32))
+    monkeypatch.setattr(memory, 'own_process', here)
+    memory.main(rounds=1, out=str(tmp_path))
+    found,lines = written('memory-cpu')
+    assert len(lines)==2 and sorted(map(len, told))==[0,2] and len(found['rounds'])==1
     rounds = [{'given back': {32: 3.}, 'kept': {32: 2.}}, {'given back': {32: 6.}, 'kept': {32: 3.}}]
     row, = memory.rows_of(rounds)
     assert row['times_as_fast']==1.75 and row['given_back_ms']==4.5 and row['of_full_size_kept']==1
+
+def test_items_and_trainings_that_wait_for_them(module, monkeypatch, tmp_path, written):
+    items = module('items')
+    monkeypatch.setattr(items, 'full', 32)
+    monkeypatch.setattr(items, 'sizes', (16,32))
+    items.main(n=40, rounds=1, workers=0, out=str(tmp_path))
+    found,lines = written('items-drawn')
+    assert [o['items'] for o in lines]==['Resize','RandomResizedCrop'] and all(v>0 for r in found['rows'] for v in [*r.values()][1:])
+    assert {*found['fits']}=={*items.modes}=={*found['small_epochs']} and found['arguments']['mean_size']==[500,375]
+    assert all(0<found['small_epochs'][m][0]<found['fits'][m][0] for m in items.modes)
+    took = {k: np.array(v) for k,v in ((None,(8.,8.)), (16,(2.,2.)), (32,(4.,4.)), ('kept',(1.,2.)))}
+    o = items.row('Resize', took)
+    assert (o['half'],o['full'],o['kept'])==(4,2,6) and 2<o['schedule']<4 and o['plain_ms']==8000
+
+def test_pixels_of_every_way(module, tmp_path, written):
+    rng = torch.Generator().manual_seed(0)
+    for i in range(2): Image.fromarray((torch.rand(70,80,3, generator=rng)*255).byte().numpy()).save(tmp_path/f'{i}.png')
+    module('pixels').main(str(tmp_path), sizes='32', full=64, out=str(tmp_path))
+    rows = written('pixels-64-px')[0]['rows']
+    assert [sum(r['augmented']==a for r in rows) for a in (False,True)]==[8,9] and all(r['n']==2 and r['psnr']>0 for r in rows)
+    plain = {r['way']: r['psnr'] for r in rows if not r['augmented']}
+    assert plain['items, lanczos']>plain['steered'], 'the ideal is by Lanczos'
 
 def test_rounds_are_interleaved_and_tables_leave_out_what_is_empty(module):
     record = module('record')
@@ -217,22 +152,26 @@ def test_rounds_are_interleaved_and_tables_leave_out_what_is_empty(module):
     text = record.table([dict(what='first', ms='1', note=''), dict(what='second', ms='2', note='')])
     assert 'note' not in text and [o.split() for o in text.splitlines()]==[['what','ms'], ['first','1'], ['second','2']]
 
-small = dict(arch='shufflenet_v2_x0_5', size=32, bs=8, epochs=2, increase_by=8, n=32)
+small = dict(arch='shufflenet_v2_x0_5', size=32, bs=8)
 
-def test_gpu_script_on_a_cpu_says_what_it_could_not_measure(module, monkeypatch, capsys, tmp_path):
+def test_gpu_script_on_a_cpu_leaves_out_what_it_could_not_measure(module, monkeypatch, tmp_path, written):
     gpu = module('gpu')
     monkeypatch.setattr(gpu, 'fresh', lambda f, **kwargs: f(**kwargs))
-    result = gpu.run(torch.device('cpu'), tmp_path, repeats=1, minutes=5, configs=['plain'], args=dict(**small, data=None))
-    assert json.loads(next(tmp_path.glob('cuda-*.json')).read_text())['times'] == result['times']
-    ours = [r for r in result['runs'] if r['mode']=='batch']
-    assert len(ours)==8 and all([s[0] for s,_ in r['steps']]==[16]*4+[24]*2+[32]*2 for r in ours)
-    assert {r['mode'] for r in result['times']}=={'full','batch'} and 'commit' in result['versions']
-    settings = [(r['mode'],r['dry_run'],r['expandable'],r['benchmark']) for r in result['runs']]
-    assert len({*settings})==len(settings)==12 and all(r['snapshot'] is None for r in result['runs'])
-    assert all(('dry_run' in r['allocator'])==r['dry_run'] for r in result['runs'])
-    memory = [g for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what']]
-    assert len(memory)==20 and all(g['met'] is None for g in memory)
-    assert 'not measured' in capsys.readouterr().out
+    demo_data(tmp_path/'pics', n_train=8, n_valid=2, size=40)
+    a = dict(small, epochs=2, increase_by=8, n=32, workers=0)
+    gpu.measure(torch.device('cpu'), ['steps','memory'], ['plain','bf16+channels_last'], tmp_path/'pics', a, tmp_path)
+    steps,memory = written('gpu-steps')[0],written('gpu-memory')[0]
+    assert [(r['opt'],r['size']) for r in steps['rows'][:4]]==[('adam',32),('adam',24),('adam',16),('fused',32)]
+    assert [r['config'] for r in steps['rows'][::6]]==['plain','bf16+channels_last']
+    assert len(steps['rows'])==12 and all(0<r['launch_ms']<=r['step_ms'] and r['first_ms']>0 for r in steps['rows'])
+    assert all(o>0 for o in steps['loading'].values()) and len(steps['loading'])==2 and steps['arguments']==a
+    settings = [(r['mode'],r['dry_run'],r['expandable'],r['benchmark']) for r in memory['rows']]
+    assert len({*settings})==len(settings)==12 and all(r['sizes']==(3 if r['mode']=='batch' else 1) for r in memory['rows'])
+    assert not any('segments' in k for r in memory['rows'] for k in r)
+
+def test_gpu_stalls(module):
+    res = module('gpu').stalls([(16,9.),(16,2.),(16,2.),(16,3.),(24,5.),(32,8.),(32,4.)])
+    assert res==dict(sizes=3, stall_first_ms=7, stall_growths_ms=4, slowest=1.5)
 
 def test_gpu_tells_the_allocator_before_torch_is_there(module, monkeypatch):
     gpu = module('gpu')
@@ -241,14 +180,10 @@ def test_gpu_tells_the_allocator_before_torch_is_there(module, monkeypatch):
     assert gpu.conf()['PYTORCH_ALLOC_CONF'] is None
 
 @pytest.mark.cuda
-def test_gpu_script_measures(tmp_path):
-    args = [f'--{k.replace("_","-")}={v}' for k,v in small.items()]
-    r = script('gpu', *args, '--repeats', '1', '--configs', 'plain,bf16+channels_last', '--out', tmp_path, cwd=tmp_path)
-    assert r.returncode==0, r.stderr
-    result = json.loads(next(tmp_path.glob('cuda-*.json')).read_text())
-    assert all(g['met'] is not None for g in result['goals'] if 'segments' in g['what'] or 'peak' in g['what'])
-    assert len(result['times'])==4
-    assert all((tmp_path/'build/snapshots'/r['snapshot']).stat().st_size for r in result['runs']) and len(result['runs'])==12
+def test_gpu_script_measures(module, tmp_path, written):
+    module('gpu').main(**small, epochs=2, increase_by=8, n=32, configs='plain,bf16+channels_last', out=str(tmp_path))
+    assert len(written('gpu-steps')[0]['rows'])==12
+    for r in written('gpu-memory')[0]['rows']: assert r['reserved_gib']>=r['allocated_gib']>0 and ('new segments since dry_run' in r)==r['dry_run']
 
 def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
     valid = (folder/'flowers_valid.txt').read_text().split()
@@ -269,8 +204,7 @@ def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
     for args in (dict(out=str(tmp_path/'out')), dict(out=str(tmp_path/'new'), url=(tmp_path/'nothing.tgz').as_uri())):
         with pytest.raises(SystemExit, match=words): flowers.main(**args)
 
-@pytest.mark.parametrize('name', ['imagenette'])
-def test_every_experiment_runs_and_goes_on_where_it_stopped(module, tmp_path, capsys, name):
+def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenette'):
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def run(**kwargs):
         module('run').main(name, data=str(tmp_path/'pics'), smoke=True, out=str(tmp_path/'out'), seeds=1, jobs=0, **kwargs)

@@ -1,5 +1,5 @@
 "The pages: no dead link, and no results file that is named but not there"
-import json, re
+import json, re, runpy
 from pathlib import Path
 import pytest
 
@@ -27,6 +27,14 @@ def test_every_script_and_test_that_is_named_is_there(page):
     named = re.findall(r'benchmarks/\w+\.py|`test_(?:progressive|recipes|log|items|loops|schedule|preflight|promises)\w*`', text(page))
     assert not [o for o in named if not (root/o if o.startswith('b') else root/'tests'/f'{o.strip("`")}.py').exists()]
 
+def test_every_results_file_has_the_command_that_made_it():
+    said = (root/'benchmarks'/'README.md').read_text().split('## Which command made which file')[1]
+    assert {re.sub(r'\.(jsonl?|csv|png)$', '', o.name) for o in (root/'benchmarks'/'results').iterdir()} <= {*re.findall(r'`([\w.-]+)`', said)}
+
 def test_the_front_page_is_read_in_minutes():
     prose = re.sub(r'```.*?```', '', (root/'README.md').read_text(), flags=re.S)
     assert len([o for o in prose.split() if re.search(r'\w', o)])<1000
+
+def test_the_figure_of_the_front_page_is_drawn_from_the_results(tmp_path):
+    runpy.run_path(str(root/'docs'/'headline.py'))['main'](out=str(tmp_path/'headline.png'))
+    assert (tmp_path/'headline.png').read_bytes()[:4]==(b'\x89PNG')

@@ -1,20 +1,24 @@
-"""The figure on the front page: `python benchmarks/headline.py`
+"""The figure on the front page: `python docs/headline.py`
 
 A photograph at the sizes of the schedule, the schedule, and time against accuracy of every training in
 `results/2-cpu-cores-amd-epyc-all-flowers-2026-11-20.json` and, for seven epochs at full size, `...-7-epochs-2026-11-20.json`."""
 import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
+from fastcore.script import call_parse
 from matplotlib.gridspec import GridSpec
 from sklearn.datasets import load_sample_image
 
 from fastresize.resize import resize_batch
 from fastresize.schedule import size_schedule
-from record import root
 from torch import from_numpy
 
-results,out = root/'benchmarks'/'results',root/'nbs'/'images'/'headline.png'
+root = Path(__file__).resolve().parent.parent
+results = root/'benchmarks'/'results'
 shown = { # mode in the file: label, colour, marker
-    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#d55e00', 'o'), 'epoch': ('Epoch mode, 4 epochs', '#0072b2', 's'),
+    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#d55e00', 'o'),
+    'epoch': ('Epoch mode, 4 epochs', '#0072b2', 's'),
     'equal time': ('Batch mode, 7 epochs', '#d55e00', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}
 
 def runs(name): return json.loads((results/f'2-cpu-cores-amd-epyc-all-flowers-{name}2026-11-20.json').read_text())['runs']
@@ -35,8 +39,11 @@ def strip(fig, grid, sizes):
     ax.set(xlim=(0,left-12), ylim=(-22,max(sizes)), aspect='equal')
     ax.axis('off')
 
-def main():
-    "Draw it"
+@call_parse
+def main(
+    out:str=str(root/'nbs'/'images'/'headline.png'), # The file to draw
+):
+    "Draw the figure on the front page"
     fig = plt.figure(figsize=(10,4.2), layout='constrained', facecolor='white')
     grid = GridSpec(2, 2, figure=fig, width_ratios=(1.15,1), height_ratios=(1,1))
     schedule = size_schedule(128, 4, increase_by=16)
@@ -51,13 +58,13 @@ def main():
     for m,(label,color,marker) in shown.items():
         own = [(s,a) for o,s,a in rows if o==m]
         hollow = marker=='s'   # one of them lies on a dot
-        ax.plot(*zip(*own), marker, color=color, label=label, markersize=8, markeredgecolor=color if hollow else 'white', fillstyle='none' if hollow else 'full')
-    ax.set(xlabel='training time (s)', ylabel='accuracy at full size (%)', xlim=(0,None), title='Flowers at 128 px, 2 CPU cores; four seeds of each\n(three of full size, 7 epochs)')
+        ax.plot(*zip(*own), marker, color=color, label=label, markersize=8, markeredgecolor=color if hollow else 'white',
+                fillstyle='none' if hollow else 'full')
+    ax.set(xlabel='training time (s)', ylabel='accuracy at full size (%)', xlim=(0,None),
+           title='Flowers at 128 px, 2 CPU cores; four seeds of each\n(three of full size, 7 epochs)')
     ax.grid(color='#dddddd')
     ax.set_axisbelow(True)
     ax.legend(frameon=False, loc='upper left')
     for a in fig.axes: a.title.set_fontsize(10)
     fig.savefig(out, dpi=110)
-    print(f'wrote {out.relative_to(root)}')
-
-if __name__=='__main__': main()
+    print(f'wrote {out}')
