@@ -364,7 +364,7 @@ experiments = dict(
     peers=Experiment(
         '1,470 flowers at 96 px, xresnet18 from scratch, 4 epochs by other implementations',
         {**with_equal_time(three, but=('full','epoch')), **peers, **bare_steps},
-        {**flowers, 'size': 96, 'n_train': 1470}, seeds=3, first=42, smoke=dict(few, size=64)),
+        {**flowers, 'size': 96, 'n_train': 1470}, seeds=3, first=42, smoke=few),
     **{'model-bound': Experiment(
         '384 flowers at 128 px, kept in memory, xresnet34 from scratch, 4 epochs',
         {**three, **bare_steps}, {**flowers, 'arch': 'xresnet34', 'n_train': 384, 'cached': True}, seeds=3, first=42, smoke=few),
