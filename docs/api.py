@@ -40,7 +40,7 @@ def named(anno):
     if anno in (Parameter.empty, None, type(None)): return ''
     return re.sub(r'\b(?:\w+\.)+(\w+)', r'\1', getattr(anno, '__name__', str(anno)) if isinstance(anno, type) else str(anno))
 
-def cell(text): return re.sub(r'\s+', ' ', text or '').replace('|', '\\|')
+def cell(text): return re.sub(r'`[^`]*`|\|', lambda m: m[0].replace('|', '\\|') if m[0]=='|' else m[0], re.sub(r'\s+', ' ', text or ''))
 def code(text): return f'`{text}`' if text else ''
 def row(*cells): return '| ' + ' | '.join(map(cell, cells)) + ' |'
 

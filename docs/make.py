@@ -39,8 +39,8 @@ def main():
     for page,title in pages(load_config(config).nav): write(page, title)
     for p in (root/'benchmarks').glob('*.py'): shutil.copy(p, src/'benchmarks')
     for folder in ('nbs/images','benchmarks/results'): shutil.copytree(root/folder, src/folder)
-    shutil.copy(root/'docs'/'site.css', src)
+    for o in ('site.css','math.js'): shutil.copy(root/'docs'/o, src)
     build(load_config(config, docs_dir=str(src), site_dir=str(site), **{k: v for k,v in addresses().items() if v}))
-    print(f'wrote {site.relative_to(root)}')
+    print(f'wrote {site}')
 
 if __name__=='__main__': main()

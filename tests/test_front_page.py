@@ -39,6 +39,7 @@ def given(pictures):
     exec('''
 def loaders(size=64, bs=50): return ImageDataLoaders.from_folder(pictures, valid='val', item_tfms=Resize(size), batch_tfms=aug_transforms(), bs=bs, num_workers=0, device='cpu')
 def net(n_out=5): return nn.Sequential(nn.Conv2d(3,8,3,2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,n_out))
+def body(**kwargs): return Learner(dls, net(), splitter=lambda m: [params(m[:3]), params(m[3:])], **kwargs)
 dls,lr,Learner = loaders(),1e-3,partial(Learner, path=Path('.'))
 ''', names)
     yield names
@@ -70,8 +71,8 @@ uses = {  # what stands around a snippet, and what is put in for its placeholder
     "increase_mode='epoch'": grown.replace('fit(2)', 'fit(4)'),
     'max_bs=256': grown.replace('fit(2)', 'fit(4)'),
     'final_size=176, resize_valid=False': 'dls = loaders(224)\n' + grown,
-    'frozen=False': 'learn = vision_learner(dls, resnet18, pretrained=False, cbs=ProgressiveResize({})); learn.fine_tune(2)',
-    'learn.fine_tune(5, cbs=ProgressiveResize(frozen=False, initial_size=.75, increase_by=16))': ('learn = vision_learner(dls, resnet18, pretrained=False); {}', ('fine_tune(5', 'fine_tune(2')),
+    'frozen=False': 'learn = body(cbs=ProgressiveResize({})); learn.fine_tune(2)',
+    'learn.fine_tune(5, cbs=ProgressiveResize(frozen=False, initial_size=.75, increase_by=16))': ('learn = body(); {}', ('fine_tune(5', 'fine_tune(2')),
     'opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))': trained,
     'dynamic_img_size=True': vit.replace('{}', "__import__('timm').create_model('test_vit', num_classes=5, img_size=64, {})"),
     'timm.create_model(..., dynamic_img_size=True)': ('import timm\n' + vit, ('...', "'test_vit', num_classes=5, img_size=64")),
