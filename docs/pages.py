@@ -40,7 +40,7 @@ def shown(cell):
     exported = any(o.startswith('export') for o in directives)
     if exported and only_imports(rest): return None
     names = re.findall(r'^(?:class|def) (\w+)', rest, flags=re.M)
-    fold = exported and rest.count('\n')>=long and 'Source of ' + ', '.join(f'`{o}`' for o in names)
+    fold = exported and rest.count('\n')>=long and 'Source of ' + ', '.join(f'`{o}`' for o in [o for o in names if o[0]!='_'] or names)
     return {**cell, 'source': rest, 'metadata': {**cell['metadata'], 'fold': fold}}
 
 def readable(nb):
@@ -52,7 +52,7 @@ def readable(nb):
 def plain_html(html):
     "A table in the colours of the page: without styles, borders and progress bars of its own"
     html = re.sub(r'<style.*?</style>|<progress.*?</progress>', '', html, flags=re.S)
-    return re.sub(r'\n\s*\n', '\n', re.sub(r' (class="dataframe"|border="\d"|style="[^"]*")', '', html)).strip()
+    return re.sub(r'\n\s*\n', '\n', re.sub(r'<(table|thead|tbody|tr)\b[^>]*>', r'<\1>', html)).strip()
 
 template = """{%- extends 'markdown/index.md.j2' -%}
 {% block input %}

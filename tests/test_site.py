@@ -57,7 +57,7 @@ def test_long_source_is_folded():
     assert [c['metadata']['fold'] for c in pages.readable(nb)['cells']]==['Source of `f`', False, False]
 
 def test_tables_take_the_colours_of_the_page():
-    html = '<style>/* x */</style>\n<table border="1" class="dataframe">\n\n<tr style="text-align: right;"><td>1</td></tr></table>'
+    html = '<style>/* x */</style>\n<table border="1" class="dataframe table">\n\n<tr style="text-align: right;"><td>1</td></tr></table>'
     assert pages.plain_html(html)=='<table>\n<tr><td>1</td></tr></table>'
 
 def test_a_notebook_becomes_markdown():
