@@ -67,8 +67,11 @@ def methods(o):
     "A table of the methods and properties of a class that say what they do"
     found = [(k, getattr(f, '__func__', None) or getattr(f, 'fget', None) or f) for k,f in vars(o).items() if not k.startswith('_')]
     found = [(k,f) for k,f in found if isfunction(f) and f.__doc__ and not re.match('before_|after_', k)]
-    def called(k, f): return f'.{k}' + ('' if isinstance(vars(o)[k], property) else '(' + ', '.join(p for p in signature(f).parameters if p not in ('self','cls')) + ')')
-    return '\n'.join([row('also', 'meaning'), '|---|---|', *(row(code(called(k, f)), cleandoc(f.__doc__).splitlines()[0]) for k,f in found)]) if found else ''
+    def called(k, f):
+        given = ', '.join(p for p in signature(f).parameters if p not in ('self','cls'))
+        return code(f'.{k}' if isinstance(vars(o)[k], property) else f'.{k}({given})')
+    rows = [row(called(k, f), cleandoc(f.__doc__).splitlines()[0]) for k,f in found]
+    return '\n'.join([row('also', 'meaning'), '|---|---|', *rows]) if rows else ''
 
 def chapter(o):
     "A link to the chapter that explains `o`"
@@ -81,7 +84,8 @@ def entry(name, o, made_by=None):
     if made_by: table = f'Made by `{made_by}`.'
     elif hasattr(o, '__members__'): table = ', '.join(code(f'{name}.{k}') for k in o.__members__)
     else: table = arguments(o, command=name=='fastresize-bench')
-    parts = [f'### {name}', doc, f'```{"sh" if name=="fastresize-bench" else "python"}\n{examples[name]}\n```', table, methods(o) if isclass(o) else '', chapter(o)]
+    example = f'```{"sh" if name=="fastresize-bench" else "python"}\n{examples[name]}\n```'
+    parts = [f'### {name}', doc, example, table, methods(o) if isclass(o) else '', chapter(o)]
     return '\n\n'.join(filter(None, parts))
 
 def public():
@@ -107,4 +111,5 @@ def api():
     def links(names): return ', '.join(f'[{n}](#{re.sub(r"[^a-z0-9_-]", "", n.lower())})' for n in names)
     contents = '\n'.join([row('', 'names'), '|---|---|', *(row(g, links(names)) for g,names in groups.items())])
     start = '# API\n\n`from fastresize.all import *` gives these names; `ProgressiveResizeCallback` comes from `fastresize.lightning`.'
-    return '\n\n'.join([start, contents, *(f'## {g}\n\n' + '\n\n'.join(entry(n, o, makers.get(n)) for n,o in names.items()) for g,names in groups.items())]) + '\n'
+    def group(g, names): return '\n\n'.join([f'## {g}', *(entry(n, o, makers.get(n)) for n,o in names.items())])
+    return '\n\n'.join([start, contents, *(group(g, names) for g,names in groups.items())]) + '\n'

@@ -87,7 +87,8 @@ def markdown(nb, name):
     "A notebook as Markdown, and the pictures of its outputs by name"
     import nbformat
     from nbconvert import MarkdownExporter
-    exporter = MarkdownExporter(preprocessors=['nbconvert.preprocessors.CoalesceStreamsPreprocessor'], raw_template=template, filters={'plain_html': plain_html})
+    one_stream = 'nbconvert.preprocessors.CoalesceStreamsPreprocessor'
+    exporter = MarkdownExporter(preprocessors=[one_stream], raw_template=template, filters={'plain_html': plain_html})
     return exporter.from_notebook_node(nbformat.reads(json.dumps(readable(nb)), 4), dict(unique_key=name, output_files_dir=f'{name}_files'))
 
 # ---- Markdown

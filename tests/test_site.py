@@ -26,15 +26,17 @@ def test_an_address_is_linked_everywhere():
     repo,site = 'https://github.com/some/where','https://some.where'
     front = pages.linked(readme, repo_url=repo, site_url=site)
     assert f'`pip install git+{repo}`' in front and front.index(repo)>front.index('One callback')
-    assert f'[Documentation]({site}) · [Repository]({repo}) · [Open in Colab](https://colab.research.google.com/github/some/where/blob/main/nbs/tutorial.imagenette.ipynb)' in front
+    colab = 'https://colab.research.google.com/github/some/where/blob/main/nbs'
+    assert f'[Documentation]({site}) · [Repository]({repo}) · [Open in Colab]({colab}/tutorial.imagenette.ipynb)' in front
     page = pages.linked('# A\n\ntext', 'nbs/a.ipynb', repo, site)
-    assert page=='# A\n\n[Open in Colab](https://colab.research.google.com/github/some/where/blob/main/nbs/a.ipynb)\n\ntext'
+    assert page=='# A\n\n[Open in Colab](' + colab + '/a.ipynb)\n\ntext'
 
 def test_colab_opens_github_only():
     front = pages.linked(readme, repo_url='https://git.example.org/a/b')
     assert '[Repository](https://git.example.org/a/b)' in front and 'colab' not in front
 
-@pytest.mark.parametrize('text,want', [('repo_url =\nsite_url =', ('','')), ('repo_url = https://a.b/c/d/\nsite_url = https://e.f', ('https://a.b/c/d','https://e.f')), ('', ('',''))])
+@pytest.mark.parametrize('text,want', [('repo_url =\nsite_url =', ('','')), ('', ('','')),
+    ('repo_url = https://a.b/c/d/\nsite_url = https://e.f', ('https://a.b/c/d','https://e.f'))])
 def test_one_setting(text, want, tmp_path, monkeypatch):
     (tmp_path/'settings.ini').write_text('[DEFAULT]\nversion = 1\n' + text)
     monkeypatch.setattr(pages, 'root', tmp_path)
@@ -42,10 +44,13 @@ def test_one_setting(text, want, tmp_path, monkeypatch):
 
 # ---- notebooks
 
-def notebook(*sources, kind='code'): return dict(cells=[dict(cell_type=kind, metadata={}, source=o, outputs=[], execution_count=None) for o in sources], metadata={}, nbformat=4, nbformat_minor=5)
+def notebook(*sources, kind='code'):
+    cells = [dict(cell_type=kind, metadata={}, source=o, outputs=[], execution_count=None) for o in sources]
+    return dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
 
 def test_directives_are_stripped_and_the_machines_cells_left_out():
-    nb = notebook('#| default_exp a', '#| hide\nfrom x import *', '#| export\nimport os\nfrom a import (b,\n    c)', '#| eval: false\nlearn.fit(1)', '#| export\nimport os\nf = 1', 'from fastai.vision.all import *', '#| export')
+    nb = notebook('#| default_exp a', '#| hide\nfrom x import *', '#| export\nimport os\nfrom a import (b,\n    c)', '#| eval: false\nlearn.fit(1)',
+                  '#| export\nimport os\nf = 1', 'from fastai.vision.all import *', '#| export')
     assert [c['source'] for c in pages.readable(nb)['cells']]==['learn.fit(1)', 'import os\nf = 1', 'from fastai.vision.all import *']
 
 def test_front_matter_is_stripped():
@@ -73,7 +78,8 @@ def test_no_directive_is_shown(nb):
     assert cells and not [c for c in cells if re.search(r'^#\||^- skip_exec', c['source'], flags=re.M)]
 
 def test_markdown_for_the_site():
-    text = pages.for_site('# x\nsee [a](01_a.ipynb#b), [b](../README.md) and [c](../benchmarks/README.md)\nA list:\n- one\n- two\n```sh\na\n- b\n```\n', 'In words')
+    text = pages.for_site('# x\nsee [a](01_a.ipynb#b), [b](../README.md) and [c](../benchmarks/README.md)\n'
+                          'A list:\n- one\n- two\n```sh\na\n- b\n```\n', 'In words')
     assert text=='# In words\nsee [a](01_a.md#b), [b](../index.md) and [c](../benchmarks/README.md)\nA list:\n\n- one\n- two\n```sh\na\n- b\n```\n'
 
 @pytest.mark.parametrize('nb', notebooks, ids=lambda p: p.stem)
@@ -143,7 +149,8 @@ def test_examples_run(name, monkeypatch):
     exec('from fastai.vision.all import *\nfrom fastresize.all import *\nfrom lightning import Trainer\nfrom fastresize.lightning import *', given)
     def get_dls(size, bs): return make_dls(*given['aug_transforms'](), item_tfms=given['Resize'](size), bs=bs)
     dls = get_dls(64, 8)
-    given.update(dls=dls, get_dls=get_dls, net=small_model, schedule=given['size_schedule'](64, 4), decoder=type('Decoder', (), dict(output_size=(64,64)))(),
+    given.update(dls=dls, get_dls=get_dls, net=small_model, schedule=given['size_schedule'](64, 4),
+                 decoder=type('Decoder', (), dict(output_size=(64,64)))(),
                  loader=torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.rand(8,3,64,64), torch.zeros(8)), batch_size=4))
     given['Learner'] = given['partial'](given['Learner'], path=Path('.'))
     given['learn'] = given['Learner'](dls, small_model())
