@@ -36,7 +36,7 @@ def main():
     shutil.rmtree(src, ignore_errors=True)
     src.mkdir(parents=True)
     config = str(root/'docs'/'mkdocs.yml')
-    for page,title in pages(load_config(config).nav): write(page, title)
+    for page,title in pages(load_config(config, docs_dir=str(src)).nav): write(page, title)
     for p in (root/'benchmarks').glob('*.py'): shutil.copy(p, src/'benchmarks')
     for folder in ('nbs/images','benchmarks/results'): shutil.copytree(root/folder, src/folder)
     for o in ('site.css','math.js'): shutil.copy(root/'docs'/o, src)
