@@ -35,10 +35,10 @@ clean-check: .venv/done  ## The notebooks hold no metadata that changes by itsel
 	nbdev-clean
 	diff -r build/was/nbs nbs
 
-build/readme/README.md: nbs/index.ipynb .venv/done
+build/readme/README.md: nbs/index.ipynb docs/pages.py settings.ini .venv/done
 	rm -rf build/readme && mkdir -p build/readme
 	jupyter nbconvert --log-level ERROR --to markdown --output-dir build/readme --output README --NbConvertApp.output_files_dir=nbs/images $<
-	sed -E 's#\]\(([a-z0-9_./]+\.(ipynb|md|png))\)#](nbs/\1)#g; s#\]\(nbs/\.\./#](#g; s#\]\(\.\./#](#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' > $@.new && mv $@.new $@
+	sed -E 's#\]\(([a-z0-9_./]+\.(ipynb|md|png))\)#](nbs/\1)#g; s#\]\(nbs/\.\./#](#g; s#\]\(\.\./#](#g' $@ | awk '/^```/ {open=!open; if (open && $$0=="```") $$0="```python"} 1' | $(BIN)/python docs/pages.py > $@.new && mv $@.new $@
 
 readme-check: build/readme/README.md  ## README.md is what nbs/index.ipynb says
 	diff README.md $< || { echo 'README.md is stale: run `make readme`'; exit 1; }
