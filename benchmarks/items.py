@@ -60,7 +60,7 @@ def seconds_of_items(files, tfm, size_ratio):
 
 def items(files, rounds):
     "A row for each pipeline: milliseconds of an item, and how many times as fast"
-    what,cache = [(p,s) for p in pipelines for s in (None,*sizes,'kept')],DecodeCache(10e9).opened()
+    what,cache = [(p,s) for p in pipelines for s in (None,*sizes,'kept')],DecodeCache(10e9).open()
     took = {k: [] for k in what}
     for r,order in interleaved(what, rounds+1):
         for p,s in order:

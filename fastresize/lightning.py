@@ -183,7 +183,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #ec92823c
+# %% ../nbs/19_lightning.ipynb #52b406e9
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -373,7 +373,7 @@ def true_lengths(
         if run.refusal: raise run.refusal
         if not (run.args.max_bs and run.is_on() and run.schedule and loop._combined_loader): return
         loop._combined_loader.limits = [run.n_batch]
-        loop.max_batches = len(run.sizes(trainer.current_epoch))
+        loop.max_batches = loop._data_fetcher.length = len(run.sizes(trainer.current_epoch))
         done = loop.epoch_loop.batch_progress
         if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # of an epoch that had another length
         if isinstance(trainer.val_check_interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*trainer.val_check_interval))
@@ -515,7 +515,7 @@ def forget_best(trainer):
     for c in trainer.lr_scheduler_configs:
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
-# %% ../nbs/19_lightning.ipynb #9ed07158
+# %% ../nbs/19_lightning.ipynb #da7d4766
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -582,8 +582,8 @@ class ProgressiveResizeCallback(L.Callback):
         if not run: return
         n = run.n_batch
         if not trainer.global_step: self.reached = 0,0   # another training
-        run.reached = self.reached
         if run.length is None or run.length.n_batch!=n: run.look(trainer.fit_loop._combined_loader.flattened[0], n)
+        if not run.schedule or any(a<b for a,b in zip(run.size_now(), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
         if self.max_bs and self.scale_lr: run.scale_lrs(trainer.optimizers)
         self.schedule = run.schedule or self.schedule
         announce(run)
