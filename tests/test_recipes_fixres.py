@@ -113,7 +113,7 @@ def test_the_last_stage_and_going_on_in_it(tmp_path):
 
 @pytest.mark.parametrize('make,args,words', [
     (pipelines['resize'], (0,1), '`size`=0: expected a positive int'), (pipelines['resize'], (48,0), '`epochs`=0: expected an int above 0'),
-    (torch_dls, (48,1), '`dls`=.*expected loaders that fastai made'),
+    (torch_dls, (48,1), '`dls`=.*expected loaders made by fastai'),
     (lambda: loaders(), (48,1), r'`size`=\(48, 48\): expected what the validation transforms can make.*they give')])
 def test_mistakes(make, args, words):
     learn = learner(make())
