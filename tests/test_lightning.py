@@ -389,16 +389,31 @@ def test_given_schedule_and_final_size():
 
 # ---- processes, and no Lightning
 
-def test_two_processes(tmp_path):
+def in_two_processes(tmp_path, *args):
     here = Path(__file__).parent
     env = {**os.environ, 'PYTHONPATH':f'{here}:{here.parent}:{os.environ.get("PYTHONPATH","")}', 'PYTHONWARNINGS':'ignore'}
-    r = subprocess.run([sys.executable, str(here/'two_lightnings.py')], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    r = subprocess.run([sys.executable, str(here/'two_lightnings.py'), *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert r.returncode==0, r.stderr[-3000:]
     a,b = (json.loads((tmp_path/f'rank{k}.json').read_text()) for k in (0,1))
     assert a['world']==b['world']==2
+    return a,b,r
+
+def test_two_processes(tmp_path):
+    a,b,r = in_two_processes(tmp_path)
     assert a['sizes']==b['sizes']==a['made']==b['made']==[list(s) for s in due(16)]
     assert a['weights']==b['weights'] and a['seen']!=b['seen']
     assert r.stdout.count('Progressively increase')==1
+
+def test_larger_batches_in_two_processes(tmp_path):
+    "Each process gets its half of the items, in batches of the same sizes"
+    a,b,_ = in_two_processes(tmp_path, '40')
+    assert a['sizes']==b['sizes']==a['made']==b['made'] and a['counts']==b['counts'] and {*a['counts']}=={40,24,16,10} and a['weights']==b['weights']
+    assert a['steps']==a['estimated']==len(a['counts'])<16
+    ends = [k for k in range(1, len(a['counts'])+1) if sum(a['counts'][:k])%40==0]
+    assert len(ends)==4
+    for first,last in zip([0,*ends], ends):
+        ids = [o['seen'][sum(o['counts'][:first]):sum(o['counts'][:last])] for o in (a,b)]
+        assert sorted(ids[0]+ids[1])==[*range(80)]
 
 # ---- what keeps a best
 
