@@ -355,6 +355,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fastresize/lightning.py'),
                                       'fastresize.lightning.TrainerRun.size_now': ( 'lightning.html#trainerrun.size_now',
                                                                                     'fastresize/lightning.py'),
+                                      'fastresize.lightning.TrainerRun.size_of': ( 'lightning.html#trainerrun.size_of',
+                                                                                   'fastresize/lightning.py'),
                                       'fastresize.lightning.TrainerRun.sizes': ( 'lightning.html#trainerrun.sizes',
                                                                                  'fastresize/lightning.py'),
                                       'fastresize.lightning.TrainerRun.to_device': ( 'lightning.html#trainerrun.to_device',

@@ -183,7 +183,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
 
-# %% ../nbs/19_lightning.ipynb #52b406e9
+# %% ../nbs/19_lightning.ipynb #1eefc061
 class TrainerRun(TrainingRun):
     "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
     def __init__(self,
@@ -305,10 +305,12 @@ class TrainerRun(TrainingRun):
 
     def size_now(self) -> tuple: # `(height, width)` in pixels
         "The size of the coming training batch, or in validation of the last one"
-        t = self.trainer
-        i = max(0, self.n_taken - t.validating)
+        return self.size_of(max(0, self.n_taken - self.trainer.validating))
+
+    def size_of(self, i) -> tuple: # `(height, width)` in pixels
+        "The size of batch `i` of this epoch"
         if self.length.is_clocked: return self.schedule.at_least(self.reached).size_at(self.length.progress(i))
-        return item_or_last(self.sizes(t.current_epoch), i)
+        return item_or_last(self.sizes(self.trainer.current_epoch), i)
 
     def ends_with(self):
         "The size that the training ends with"
@@ -515,7 +517,7 @@ def forget_best(trainer):
     for c in trainer.lr_scheduler_configs:
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
-# %% ../nbs/19_lightning.ipynb #da7d4766
+# %% ../nbs/19_lightning.ipynb #3dd97f4d
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -583,7 +585,8 @@ class ProgressiveResizeCallback(L.Callback):
         n = run.n_batch
         if not trainer.global_step: self.reached = 0,0   # another training
         if run.length is None or run.length.n_batch!=n: run.look(trainer.fit_loop._combined_loader.flattened[0], n)
-        if not run.schedule or any(a<b for a,b in zip(run.size_now(), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
+        i = 0 if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch else run.n_taken
+        if not run.schedule or any(a<b for a,b in zip(run.size_of(i), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
         if self.max_bs and self.scale_lr: run.scale_lrs(trainer.optimizers)
         self.schedule = run.schedule or self.schedule
         announce(run)

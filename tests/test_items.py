@@ -548,7 +548,7 @@ def test_no_folder_no_training_lost(files, monkeypatch):
 def test_a_full_disk_is_left_to_others(files, monkeypatch):
     class Disk: total,free = 100e9,4e9
     monkeypatch.setattr(shutil, 'disk_usage', lambda f: Disk)
-    with pytest.warns(UserWarning, match='or the disk was, with 0 decoded pictures'):
+    with pytest.warns(UserWarning, match='or the disk, was full after 0 decoded images'):
         learn,_ = kept_fit(files, Folder(), way='crop', cache_items=1e8)
     assert max(learn.folder.bytes)<2e5 and learn.seen.train==due(32, by=16)
 
