@@ -27,14 +27,14 @@ def item_or_last(
     o:list, # What each batch of an epoch has
     i:int, # Which batch
 ):
-    "`o[i]`, or the last of them where there are more batches than expected"
+    "Return `o[i]`, or the last item where there are more batches than expected"
     return o[min(i, len(o)-1)]
 
 class SizeBackend:
     """How one loader makes batches of a size. This one resizes the finished batch, so it works for any loader
 
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
-    `finish` has the last word on a batch. All of them are told the size that the schedule names, `(height, width)` in pixels."""
+    `finish` gives a batch its final form. Each gets the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     keep_original = False # True until it is known if the loss takes targets that became small; then `original` is the last batch as it came
     def __init__(self,
@@ -54,54 +54,54 @@ class SizeBackend:
     def use(self,
         loader, # Any loader
     ):
-        "Take the batches from `loader` from now on"
+        "Set the loader"
         self.loader = loader
 
     def look(self,
         sample, # A batch
     ):
-        "Find out what of a batch is a picture, and how large it is at full size"
+        "Find the images in a batch, and their full size"
         self.spec = self.new_spec(sample)
         self.full_size = self.spec.size(sample)
 
     def target_size(self,
-        size:tuple, # What the schedule names
+        size:tuple, # Size in the schedule, `(height, width)` in pixels
         full_size:tuple=None, # Of the images of a batch, where they differ
     ) -> tuple:
-        "Size of this loader's images in a batch for which the schedule names `size`"
+        "Return the size of this loader's images in a batch that has `size` in the schedule"
         full_size = full_size or self.full_size
         return scale_size(full_size, size, self.reference_size or self.full_size, self.multiple_of) if full_size else tuple(size)
 
     def why_not(self,
         size:tuple, # A size below full size
     ) -> str: # None if it can
-        "Say in words why this loader cannot make batches of `size` in this way"
+        "Return a message why this loader cannot make batches of `size` in this way"
 
     def begin(self,
         sizes:list, # Of every batch of the epoch; the last one counts for more
         counts:list=None, # Items of every batch; None for the loader's own
         skip:int=0, # Batches that were trained already
     ):
-        "The context in which an epoch begins, with its first batch"
+        "Return the context in which an epoch begins, with its first batch"
         return nullcontext()
 
     def made_sizes(self,
-        sizes:list, # That the schedule names for the batches of an epoch
+        sizes:list, # Sizes in the schedule for the batches of an epoch
     ) -> list: # `(height, width)` in pixels
-        "The sizes that these batches will have"
+        "Return the sizes that these batches will have"
         return sizes
 
     def at(self,
         size:tuple, # Of the batch that is taken from the loader in this context
     ):
-        "The context in which the loader makes a batch"
+        "Return the context in which the loader makes a batch"
         return nullcontext()
 
     def finish(self,
         b, # A batch as the loader made it
-        size:tuple, # What the schedule names for it
+        size:tuple, # Its size in the schedule
     ):
-        "Give the batch its size, if it has not got it"
+        "Resize the batch, unless it has its size already"
         b = to_device(b, self.device)
         if self.spec is None or self.full_size is None: self.look(b)
         came = self.spec.size(b)
@@ -111,13 +111,13 @@ class SizeBackend:
         b, # A batch
         target:tuple, # `(height, width)` in pixels of its first image
     ):
-        "Resize the finished batch, unless that is its size already"
+        "Resize the batch to `target`, unless that is its size already"
         if self.keep_original: self.original = b
         if target==self.spec.size(b): return b
         return resize_with(self.spec, self.move(b) if self.move else b, target, self.method, self.mode)
 
     def first(self, batches, skip):
-        "The first batch after those that were trained already"
+        "Return the first batch after those that were trained already"
         for _ in range(skip): next(batches)
         return next(batches)
 
@@ -158,20 +158,20 @@ _sized = {'torchvision':('Resize','RandomResizedCrop','CenterCrop'), 'timm':('Ra
 _holders = 'transform','transforms','target_transform','dataset','datasets'
 
 def _transforms_with_size(o, depth=8):
-    "The transforms of torchvision and timm, in dataset `o`, that have a size"
+    "Return the transforms of torchvision and timm in dataset `o` that have a size"
     if not depth or o is None or isinstance(o, (str,bytes,int,float,type,torch.Tensor,np.ndarray)): return []
     if type(o).__name__ in _sized.get(type(o).__module__.split('.')[0], ()): return [o]
     parts = o[:100] if isinstance(o, (list,tuple)) else [getattr(o, '__dict__', {}).get(k) for k in _holders]
     return [f for p in parts for f in _transforms_with_size(p, depth-1)]
 
 def _scaled(size, ratio):
-    "What a transform of torchvision has as its `size`: an int or a list of one is the shorter side"
+    "Scale the `size` of a torchvision transform: an int, or a list of one, is the shorter side"
     if isinstance(size, int): return max(ratio.of((size,size)))
     return list(ratio.of(size)) if len(size)==2 else [_scaled(size[0], ratio)]
 
 @contextmanager
 def _with_fastai():
-    "fastai's way of opening pictures knows the ratio too, where fastai was imported"
+    "If fastai was imported, have it open images at the ratio too"
     if 'fastai.vision.core' not in sys.modules: yield
     else:
         from fastresize.items import patch_fastai
@@ -179,10 +179,10 @@ def _with_fastai():
 
 @contextmanager
 def items_at(
-    ratio:SizeRatio, # None makes them as they are
-    dataset=None, # Whose transforms are told
+    ratio:SizeRatio, # None leaves them at full size
+    dataset=None, # Dataset whose transforms get the smaller size
 ):
-    "Items that this thread makes in this context are smaller by `ratio`"
+    "Make the items of this thread smaller by `ratio` in this context"
     if ratio is None:
         yield
         return
@@ -202,14 +202,14 @@ def chunks(
     first:int=0, # The first batch that is wanted
     step:int=1, # Every so many batches
 ):
-    "The indices of every `step`th batch from the `first` on"
+    "Yield the indices of every `step`th batch from `first` on"
     idxs = iter(idxs)
     for i,n in enumerate(counts):
         chunk = [*islice(idxs, n)]
         if chunk and i%step==first: yield chunk
 
 class _Indices(list):
-    "The indices of a batch, which know the ratio of its items: where they are taken in a worker process, items are made so"
+    "The indices of a batch, with the ratio of its items; iterating over them in a worker process makes the items at that ratio"
     ratio = None
     def __iter__(self):
         info = get_worker_info()
@@ -222,7 +222,7 @@ def _indices(idxs, ratio):
     return res
 
 class _SizedBatches:
-    "The batch sampler `orig` from batch `skip` on, whose batch `i` knows `ratios[i]`, and has `counts[i]` items where that is given"
+    "The batch sampler `orig` from batch `skip` on; batch `i` has the ratio `ratios[i]`, and `counts[i]` items if given"
     def __init__(self, orig, ratios, counts=None, skip=0): self.orig,self.ratios,self.counts,self.skip = orig,ratios,counts,skip
     def __iter__(self):
         batches = chunks(self.orig.sampler, self.counts) if self.counts else self.orig
@@ -236,7 +236,7 @@ def with_attr(
     k:str, # Name of an attribute
     v, # Its value for now
 ):
-    "`o` has `v` as its attribute `k` in this context"
+    "Set attribute `k` of `o` to `v` in this context"
     orig = o.__dict__.get(k)
     o.__dict__[k] = v
     try: yield
@@ -246,9 +246,9 @@ def with_attr(
 
 # %% ../nbs/05_backends.ipynb #fbb8d952
 class ItemsBackend(SizeBackend):
-    """Items are made at the size of their batch by the loader's own dataset; for a `DataLoader` of PyTorch whose items have numbers
+    """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
-    With `small=False` finished batches are resized, and only the number of items in a batch is its own."""
+    With `small=False` finished batches are resized, and only the number of items in a batch may change."""
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.epoch_sizes = small,cache,()
@@ -262,7 +262,7 @@ class ItemsBackend(SizeBackend):
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
 
     def deals_batches(self) -> bool:
-        "True if a batch sampler deals the indices of each batch, and PyTorch's own iteration asks it"
+        "True if the indices of each batch come from a batch sampler, through PyTorch's own iteration"
         return self.has_numbers() and self.dl.batch_sampler is not None and type(self.dl).__iter__ is DataLoader.__iter__
 
     def can_size(self) -> bool:
@@ -272,7 +272,7 @@ class ItemsBackend(SizeBackend):
         return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # who takes indices all at once takes none while items are made
 
     def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
-        "What there is for batches that are larger while images are small"
+        "Return what is needed to plan larger batches, or why they are not possible"
         if not self.has_numbers(): return 'no items that can be asked for by number'
         if not self.deals_batches(): return 'an iteration of its own'
         sampler = self.dl.batch_sampler
@@ -285,13 +285,13 @@ class ItemsBackend(SizeBackend):
         size:tuple=None, # At which they are made; by default as they are
         **kwargs, # Passed on to `some_items`
     ):
-        "A batch of a few items, made outside an iteration; None where they make none"
+        "Return a batch of a few items, made outside an iteration; None if that fails"
         try:
             with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return some_items(self.dl, n, **kwargs)
         except Exception: return   # for instance because they do not make one batch
 
     def why_not(self, size):
-        "Say in words why items cannot be made at `size`"
+        "Return a message why items cannot be made at `size`"
         if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
         if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is no `DataLoader` of PyTorch as it is'
         whole = self.drawn(4) if self.can_size() else None
@@ -299,7 +299,7 @@ class ItemsBackend(SizeBackend):
         return self._compare(whole, self.drawn(3), self.drawn(4, size), self.target_size(size), self.full_size)
 
     def _compare(self, whole, fewer, small, target, full_size):
-        "Why not, from a few items, fewer of them, and those that were made small"
+        "Compare a few items, fewer of them, and small ones; return why they cannot be made small, or None"
         def size(b): return b if b is None else self.spec.size(b)
         if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its pictures are of several sizes'
         if small is None: return f'its items cannot be made at {list(target)}'
@@ -309,7 +309,7 @@ class ItemsBackend(SizeBackend):
     # ---- an epoch
 
     def ratio(self, size):
-        "How much smaller items are in a batch of `size`"
+        "Return how much smaller items are in a batch of `size`"
         target = self.target_size(size)
         return SizeRatio(target, self.full_size, self.cache.open() if self.cache and target!=self.full_size else None)
 
@@ -336,13 +336,13 @@ class ItemsBackend(SizeBackend):
         return items_at(self.ratio(size), self.dl.dataset)
 
     def finish(self, b, size):
-        "Nothing is left to do, unless items were not made small; a batch that overtook another has a size of the epoch already"
+        "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
 # %% ../nbs/05_backends.ipynb #4f00d78e
 class DecoderBackend(SizeBackend):
-    "The decoder of the loader makes images of the size that it is told"
+    "Set the size of the loader's decoder"
     def __init__(self,
         loader, # Any loader
         set_size, # Called with `(height, width)` in pixels; an object with an `output_size` has that set
@@ -363,7 +363,7 @@ class DecoderBackend(SizeBackend):
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
 
     def batches(self, *args):
-        "Iterate the loader once; then an `output_size` is as it was"
+        "Iterate the loader once, then restore `output_size`"
         orig = getattr(self.set_size, 'output_size', None)
         try: yield from super().batches(*args)
         finally:
@@ -382,7 +382,7 @@ class DecoderBackend(SizeBackend):
         yield
 
     def finish(self, b, size):
-        "Nothing is left to do, unless the decoder made another size than it was told"
+        "Resize the batch if the decoder made another size"
         b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)
         return b if self.spec.size(b) is None else self.resized(b, self.decoder_size)

@@ -39,7 +39,7 @@ def _callback(trainer, name):
     return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
 
 class TrainLength:
-    "How long the training of a trainer is, and how far it has come. Raises `ValueError` where nobody knows"
+    "Length and progress of a training. Raises `ValueError` if the length is not known"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         n_batch:float, # Batches of an epoch, `inf` where that is not known
@@ -58,13 +58,13 @@ class TrainLength:
                'a number of epochs, or of steps as `max_steps`, or a `max_time`, because sizes grow with the fraction of the training that is done')
 
     def _max_epochs(self):
-        "Epochs that train; `StochasticWeightAveraging` adds one that does not"
+        "Return the number of epochs that train; `StochasticWeightAveraging` adds one that does not"
         n = getattr(_callback(self.trainer, 'StochasticWeightAveraging'), '_max_epochs', None)
         n = self.trainer.max_epochs if n is None else n
         return math.inf if n in (None,-1) else n
 
     def _batches(self, steps):
-        "Batches that make `steps` steps; the last batch of an epoch makes one in any case"
+        "Return the number of batches in `steps` steps; the last batch of an epoch always makes a step"
         n,acc = self.n_batch,self.accumulate
         epochs,rest = divmod(steps, math.ceil(n/acc))
         return epochs*n + min(rest*acc, n)
@@ -74,13 +74,13 @@ class TrainLength:
 
     @property
     def is_clocked(self):
-        "True if how far the training has come is only known when a batch is due"
+        "True if progress is only known when a batch is needed"
         return self.by_steps or self.duration is not None
 
     def progress(self,
         i:int, # Batch of the present epoch, from 0
     ) -> float:
-        "Fraction of the training that is done, 0 to 1, for a training that is clocked"
+        "Return the fraction of a clocked training that is done, 0 to 1"
         t = self.trainer
         done = [t.global_step/max(1, t.max_steps)] if self.by_steps else []
         if math.isfinite(self.n_epoch*self.n_batch): done.append((t.current_epoch + i/self.n_batch)/self.n_epoch)
@@ -101,7 +101,7 @@ class TrainLength:
 
 # %% ../nbs/19_lightning.ipynb #23e2f386
 class _WrappedLoader(LoaderWrapper):
-    "A loader of a trainer, whose items are made at the sizes that are due"
+    "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
     def __init__(self, dl, run, is_valid): self.dl,self.run,self.is_valid,self.backend,self.why = dl,run,is_valid,None,None
 
@@ -136,7 +136,7 @@ class _WrappedLoader(LoaderWrapper):
         return o.batches(sizes, counts)
 
     def _prepare(self):
-        "Find out if items of the loader can be made small from the start"
+        "Find out if the loader can make small items"
         run,loop = self.run,self.run.trainer.fit_loop
         if not run.args.resize_items:
             self.why = '`resize_items`=False'
@@ -152,7 +152,7 @@ class _WrappedLoader(LoaderWrapper):
         if why: warn(finished_instead('validation' if self.is_valid else 'training', why))
 
     def _make_small(self, key):
-        "Why not, if it cannot"
+        "Have the loader make small items; return why not if it cannot"
         run = self.run
         o = self.backend = run.backend(key, self.dl, small=True)
         if key=='train': run.train = o
@@ -185,7 +185,7 @@ def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith((
 
 # %% ../nbs/19_lightning.ipynb #1eefc061
 class TrainerRun(TrainingRun):
-    "A training of a Lightning `Trainer`, planned; and how its batches get their sizes"
+    "The plan of a Lightning `Trainer`'s training, and how its batches get their sizes"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         args, # The callback
@@ -219,7 +219,7 @@ class TrainerRun(TrainingRun):
         return spec
 
     def backend(self, key, loader=None, **kwargs):
-        "The backend of a loader: `train`, or `valid` and its number"
+        "Return the backend of a loader; `key` is `train`, or `valid` and its number"
         if key not in self.backends or loader is not None:
             a = self.args
             make = SizeBackend if loader is None else backend_for
@@ -242,7 +242,7 @@ class TrainerRun(TrainingRun):
         dl, # The training loader
         n_batch:float, # Batches of an epoch, `inf` where that is not known
     ):
-        "Find out how long the training is, and what comes to the model, and make the schedule"
+        "Find out the length of the training and the size of its images, and make the schedule"
         self.length,most = TrainLength(self.trainer, n_batch),self.args.max_bs
         self.n_epoch,self.schedule = self.length.n_epoch,None
         if most:
@@ -278,7 +278,7 @@ class TrainerRun(TrainingRun):
         return sum(math.ceil(len(self.sizes(e))/self.trainer.accumulate_grad_batches) for e in range(self.n_epoch))
 
     def _seen(self, dl):
-        "A few items as they come to the model, or None"
+        "Return a few items as the model gets them, or None"
         t,drawn = self.trainer,backend_for(dl, new_spec=self.new_spec)
         hooked = [o for o in (t.lightning_module, t.datamodule) if o is not None and any(map(partial(_is_overridden, o), _transfers))]
         sample = getattr(drawn, 'drawn', lambda n: None)(4) if drawn.full_size else None
@@ -292,7 +292,7 @@ class TrainerRun(TrainingRun):
     # ---- sizes
 
     def planned(self, epoch):
-        "The size of every batch of an epoch, and its number of images or None, made once"
+        "Return the size of every batch of an epoch, and its number of images or None; cached"
         n = self.n_batch if self.n_taken else self.length.n_batch
         n = n if math.isfinite(n) else self.length.n_batch
         if self._epoch[0]!=(epoch,n,self.reached): self._epoch = (epoch,n,self.reached),self.epoch_sizes(epoch, int(n))
@@ -304,7 +304,7 @@ class TrainerRun(TrainingRun):
     def n_taken(self): return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready   # batches, in this epoch
 
     def size_now(self) -> tuple: # `(height, width)` in pixels
-        "The size of the coming training batch, or in validation of the last one"
+        "Return the size of the next training batch; in validation, of the last one"
         return self.size_of(max(0, self.n_taken - self.trainer.validating))
 
     def size_of(self, i) -> tuple: # `(height, width)` in pixels
@@ -320,7 +320,7 @@ class TrainerRun(TrainingRun):
     # ---- batches
 
     def to_device(self, batch, *args, **kwargs):
-        "What the strategy's `batch_to_device` gives, at its size"
+        "Move a batch to the device as the strategy does, and resize it"
         b,t = self.transfer(batch, *args, **kwargs),self.trainer
         active = self.is_on() and not t.sanity_checking and (t.training or t.validating and self.args.resize_valid)
         if b is None or self.no_images or not active: return b
@@ -332,7 +332,7 @@ class TrainerRun(TrainingRun):
         return dict(zip(names, parts)) if isinstance(b, dict) else type(b)(parts)
 
     def _sized(self, b, key):
-        "A batch at the size that is due"
+        "Resize a batch to its size in the schedule"
         if b is None: return b
         o = self.backend(key)
         if o.full_size is None:
@@ -359,7 +359,7 @@ class TrainerRun(TrainingRun):
         return b
 
     def _wrap(self, process, dataloader):
-        "A loader as the strategy hands it to the trainer, with its items made at their sizes"
+        "Wrap a loader that the strategy hands to the trainer"
         dl = process(dataloader)
         return _WrappedLoader(dl, self, not self.trainer.training) if self.is_on() else dl
 
@@ -509,7 +509,7 @@ def comparing(trainer):
     return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and keeps(cb)]
 
 def forget_best(trainer):
-    "Whatever was measured so far counts as the worst"
+    "Have everything measured so far count as the worst"
     for cb in comparing(trainer):
         worst = torch.tensor(-math.inf if cb.mode=='max' else math.inf)
         if hasattr(cb, 'wait_count'): cb.best_score,cb.wait_count = worst,0
@@ -552,7 +552,7 @@ class ProgressiveResizeCallback(L.Callback):
         check_args(self)
 
     def setup(self, trainer, pl_module, stage):
-        "Take the place in which batches come to the device"
+        "Hook into the transfer of batches to the device"
         if stage!='fit': return
         self._end()
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
@@ -592,7 +592,7 @@ class ProgressiveResizeCallback(L.Callback):
         announce(run)
 
     def on_train_epoch_start(self, trainer, pl_module):
-        "Make room for an epoch of a new size; without validation, its last size is what it will be judged at"
+        "Empty CUDA's cache before an epoch of a new size; without validation, trackers compare its last size"
         run = self._active
         if not run or not run.schedule: return
         run.length.n_batch = run.n_batch
@@ -600,21 +600,21 @@ class ProgressiveResizeCallback(L.Callback):
         if self.empty_cache and self.current_size!=run.size_now() and torch.cuda.is_available(): torch.cuda.empty_cache()
 
     def on_validation_start(self, trainer, pl_module):
-        "See to it that only what was measured at one size is compared"
+        "Have trackers compare only what was measured at one size"
         run = self._active
         if run and run.schedule and self.resize_valid and not trainer.sanity_checking: self._judge(run.size_now())
 
     def _judge(self, size):
-        "Before images of `size` are judged"
+        "Forget the best values before validating at another size"
         if self.judged not in (None,self.run.ends_with()): forget_best(self.run.trainer)
         self.judged = size
 
     def state_dict(self) -> dict:
-        "What a checkpoint says of the callback"
+        "Return the state for a checkpoint"
         return dict(judged=self.judged, reached=self.run and self.run.size or self.reached)
 
     def load_state_dict(self, state_dict):
-        "What a training that is resumed goes on from"
+        "Restore the state from a checkpoint"
         self.judged,self.reached = state_dict['judged'],tuple(state_dict.get('reached', (0,0)))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -637,7 +637,7 @@ class ProgressiveResizeCallback(L.Callback):
             log(k, v, prog_bar=True, logger=False)
 
     def on_train_end(self, trainer, pl_module):
-        "Say so if the training was cut short"
+        "Warn if the training ended before full size"
         run = self._active
         if not run or not run.schedule or not self.current_size or trainer.fast_dev_run: return
         if run.ends_with()==run.schedule.final and (message := run.cut_short()): warn(message)

@@ -23,7 +23,7 @@ from .resize import resize_with
 
 # %% ../nbs/06_preflight.ipynb #4ec35c89
 def unwrap_model(model):
-    "The model inside a wrapper that talks to other processes, and inside `torch.compile`"
+    "Return the model inside `DistributedDataParallel`, `DataParallel` and `torch.compile`"
     if isinstance(model, (nn.parallel.DistributedDataParallel,nn.DataParallel)): model = model.module
     return getattr(model, '_orig_mod', model)
 
@@ -49,7 +49,7 @@ def _stateless(f):
     return f.__module__.startswith(('torch.','fastai.')) or f.__closure__ is None
 
 def _shadow(p):
-    "A parameter of its own that shares the memory of `p`"
+    "Return a new parameter that shares the memory of `p`"
     res = nn.Parameter(p.detach(), requires_grad=p.requires_grad)
     res.__dict__.update(p.__dict__)
     return res
@@ -81,7 +81,7 @@ def step_spec(
     xb:tuple, # Inputs as the model gets them
     yb:tuple, # Targets
 ) -> BatchSpec: # Of `(*xb, *yb)`
-    "What changes with the size, after whatever callbacks did to the batch"
+    "Return the `BatchSpec` of the batch as the model gets it, after all callbacks"
     if not spec.single_input and spec._n_inputs((*xb,*yb))==len(xb) and spec.size((*xb,*yb)): return spec
     return BatchSpec((*xb,*yb), len(xb), spec.names, spec.resize_targ)
 
@@ -91,7 +91,7 @@ def at_size(
     yb:tuple, # Targets
     size:tuple, # `(height, width)` in pixels
 ) -> tuple: # Inputs and targets
-    "A batch that is ready for the model, as it would be at another size"
+    "Return a batch that is ready for the model at another size"
     b = resize_with(spec, (*xb,*yb), size, mode='nearest')
     return b[:len(xb)],b[len(xb):]
 
@@ -118,7 +118,7 @@ def tile_batch(
 def _state(opt): return getattr(getattr(opt, 'opt', opt), 'state', {})  # `Lookahead` and `OptimWrapper` have it one level down
 
 def _n_averages(learn):
-    "Tensors of a parameter's size that the optimizer keeps for each one, by a step of another of its kind"
+    "Return how many tensors of a parameter's size the optimizer keeps for each one, from a step of a new optimizer"
     p = nn.Parameter(torch.zeros(2))
     p.grad = torch.ones(2)
     try:
@@ -129,19 +129,19 @@ def _n_averages(learn):
     except Exception: return 0  # an optimizer that wants more than a parameter; its memory is not worth a training
 
 def to_come(learn) -> int:
-    "Averages that the optimizer of `learn` will keep for each parameter and does not keep yet"
+    "Return how many averages per parameter the optimizer of `learn` has still to allocate"
     params = [p for p in learn.model.parameters() if p.requires_grad]
     started = any(isinstance(v, torch.Tensor) for p in params for v in _state(learn.opt).get(p, {}).values())
     return 0 if started else _n_averages(learn)
 
 def reserve(learn) -> list:
-    "Room for the averages to come"
+    "Allocate memory for the averages of the optimizer"
     params = [p for p in learn.model.parameters() if p.requires_grad and not is_lazy(p)]
     return [torch.empty_like(p) for _ in range(to_come(learn)) for p in params]
 
 @contextmanager
 def _gradients_aside(model):
-    "Gradients wait in the processor's memory; those that a wrapper shares between processes stay where they are"
+    "Move gradients to the CPU in this context, unless a wrapper shares them between processes"
     params = [p for p in model.parameters() if p.grad is not None] if unwrap_model(model) is model else []
     grads = [(p,p.grad.device,p.grad.to('cpu')) for p in params]
     for p in params: p.grad = None
@@ -197,7 +197,7 @@ def out_of_memory(spec, xb, why, remedy):
 
 # %% ../nbs/06_preflight.ipynb #11a1ae59
 class _Layers:
-    "The layers of `model` that are at work"
+    "The layers of `model` whose `forward` is running"
     def __init__(self, model):
         self.at_work = []
         for name,m in model.named_modules():
@@ -207,7 +207,7 @@ class _Layers:
     def _leave(self, *_): self.at_work.pop()
 
 def first_line(e:Exception) -> str:
-    "What kind of exception, and the first line of its words"
+    "Return the type of an exception and the first line of its message"
     lines = str(e).splitlines()
     return f'{type(e).__name__}: {lines[0]}'.removesuffix('.') if lines else type(e).__name__
 
@@ -224,7 +224,7 @@ def _forward(model, xb):
     return model(*xb)
 
 def _raised(f, *args):
-    "What `f(*args)` returns, and what it raises"
+    "Return what `f(*args)` returns, and the exception that it raises"
     try: return f(*args),None
     except Exception as e: return None,e
 

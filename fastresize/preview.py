@@ -59,7 +59,7 @@ def _model_kept(model):
 
 @contextmanager
 def _loader_kept(dl):
-    "The random state of loader `dl`, its notes and its worker processes are put back"
+    "Restore the random state, the attributes and the worker processes of loader `dl` after this context"
     kept = {k: dl.__dict__[k] for k in ('rng','_iterator') if k in getattr(dl, '__dict__', {})}
     if '_iterator' in kept: dl._iterator = None   # worker processes that PyTorch keeps from epoch to epoch
     try:
@@ -68,7 +68,7 @@ def _loader_kept(dl):
 
 @contextmanager
 def _twin(learn, cbs):
-    "A learner like `learn` whose trainings leave no trace, with nothing of its own but the optimizer"
+    "A copy of `learn` whose trainings leave no trace; only its optimizer is new"
     own = _copies(learn)
     args = {k: getattr(learn, k) for k in 'lr splitter path wd wd_bn_bias train_bn moms'.split()}
     with ExitStack() as stack:
@@ -130,14 +130,14 @@ def _pace(marks, n_warm):
 
 # %% ../nbs/18_preview.ipynb #b2d5c5c9
 def _shared(learn):
-    "How many processes share a training of `learn`"
+    "Return the number of processes in a training of `learn`"
     return dist.get_world_size() if hasattr(learn, 'distributed_trainer') and dist.is_initialized() else 1
 
 def from_rank0(
     learn, # A `Learner`
     o, # What this process would say; it has to be pickled where there are several
 ):
-    "`o` of the first of the processes that share a training of `learn`, so that all go by the same"
+    "Return `o` of process 0, so that all processes of a training go by the same"
     if _shared(learn)==1: return o
     said = [o]
     dist.broadcast_object_list(said)
@@ -146,7 +146,7 @@ def from_rank0(
 def _most_workers(dls): return max(n_workers(dl) or 0 for dl in dls.loaders[:2])
 
 def _planned(twin, cb, n_epoch) -> LearnerRun:
-    "The plan that `cb` makes for a training of `n_epoch` epochs, and tries in its first batch"
+    "Return the plan that `cb` makes for a training of `n_epoch` epochs, tried in its first batch"
     first = _OneBatch()
     twin.fit(n_epoch, cbs=[cb,first])
     return first.plan
@@ -162,7 +162,7 @@ def _measure(twin, plan, size, n_batch, seconds=None):
 # %% ../nbs/18_preview.ipynb #fed1716f
 @dataclass(repr=False)
 class Preview:
-    "What a training will take, at full size and progressively, by what was measured"
+    "The predicted time of a training, at full size and progressively"
     schedule:SizeSchedule # The schedule of the training
     n_epoch:int # Its length in epochs
     n_batches:tuple # Training and validation batches of an epoch
@@ -172,7 +172,7 @@ class Preview:
     with_items:object=None # The `Preview` of the same training with `resize_items=True`, where that was tried
     growth:Growth=None # What makes the schedule of a longer or shorter training, where that is not the same
     begins:float=0. # Seconds until the first batch was trained
-    minutes:float=None # The time that the training was asked to fit into
+    minutes:float=None # The time limit of the training, if one was given
     n_full:int=None # How many epochs at full size fit into that
     larger:tuple=None # Where small images come in larger batches: what `SizeSchedule.batches_of` wants besides the epoch
     arguments:dict=None # Arguments of `ProgressiveResize` that were tried, where they are not their defaults
@@ -180,17 +180,17 @@ class Preview:
     def pace(self,
         size:tuple, # `(height, width)` in pixels
     ) -> list: # `[seconds to begin, seconds a batch]`, of training and then of validation
-        "What was measured at `size`, or between the sizes next to it"
+        "Return what was measured at `size`, or interpolate between its neighbours"
         known = sorted(self.paces.items(), key=lambda o: area(o[0]))
         return [float(np.interp(area(size), [area(k) for k,_ in known], ys)) for ys in zip(*(v for _,v in known))]
 
     def sizes_of(self, schedule:SizeSchedule, epoch:int) -> list: # `(height, width)` in pixels
-        "The sizes of the training batches of an epoch"
+        "Return the sizes of the training batches of an epoch"
         if not self.larger: return schedule.sizes_of(epoch, self.n_epoch, self.n_batches[0])
         return [s for s,_ in schedule.batches_of(epoch, self.n_epoch, *self.larger)]
 
     def _seconds(self, schedule):
-        "Seconds of a training by `schedule`, of each of its sizes; validation counts for the size that it has"
+        "Return the seconds that a training by `schedule` spends at each size, validation included"
         n_valid = self.n_batches[1]
         res,paces = dict.fromkeys(schedule.sizes, 0.),{s: self.pace(s) for s in schedule.sizes}
         for e in range(self.n_epoch):
@@ -205,7 +205,7 @@ class Preview:
         first:float, # From which epoch, counted from 0
         last:float, # To which
     ) -> float: # Seconds
-        "What these epochs take, their validations included, by the share of each size alone"
+        "Return the seconds that these epochs take, validation included, from the fraction of each size alone"
         edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
         for size,a,b in zip(self.schedule.sizes, edges, edges[1:]):
             if (share := min(last, b*n) - max(first, a*n))<=0: continue
@@ -217,7 +217,7 @@ class Preview:
         return res
 
     def at_full_size(self) -> 'Preview':
-        "The same at full size throughout"
+        "Return the same preview at full size throughout"
         return replace(self, schedule=SizeSchedule((self.schedule.final,)), growth=None, with_items=None)
 
     @cached_property
@@ -251,7 +251,7 @@ def __str__(self:Preview):
 
 @patch(as_prop=True)
 def verdict(self:Preview) -> str:
-    "Why it does not pay, in a sentence; nothing where it saves a tenth of the time or more"
+    "Return why it does not pay, in a sentence; empty if it saves a tenth of the time or more"
     if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
     s = self.schedule
     times = s.bs_at(s.initial, *self.larger[1:3])/self.larger[1] if self.larger else 1   # as many images
@@ -264,12 +264,12 @@ def verdict(self:Preview) -> str:
 
 @patch(as_prop=True)
 def suggested(self:Preview) -> dict: # None: full size throughout
-    "The arguments of `ProgressiveResize`, of those that were tried, that take the least time"
+    "Return the fastest of the arguments of `ProgressiveResize` that were tried"
     return None if self.verdict else {**(self.arguments or {}), **(dict(resize_items=True) if self.worth_items else {})}
 
 @patch(as_prop=True)
 def advice(self:Preview) -> str:
-    "The call to write, in a sentence; nothing where it is not known what was tried"
+    "Return the call to write, in a sentence; empty if it is not known what was tried"
     if self.arguments is None: return ''
     if self.suggested is None: return ' Stay at full size.'
     args = ', '.join(f'{k}={"..." if k=="schedule" else repr(getattr(v, "value", v))}' for k,v in self.suggested.items())
@@ -277,7 +277,7 @@ def advice(self:Preview) -> str:
 
 @patch(as_prop=True)
 def worth_items(self:Preview) -> bool:
-    "Whether `resize_items=True` would save a twentieth of the time or more"
+    "True if `resize_items=True` would save a twentieth of the time or more"
     return bool(self.with_items) and self.with_items.seconds<.95*self.seconds
 
 @patch
@@ -448,7 +448,7 @@ def _full_size(dl):
     return size
 
 def _pictures(dl, b):
-    "The pictures of batch `b`, `(height, width, 3)` between 0 and 1"
+    "Return the images of batch `b`, `(height, width, 3)` between 0 and 1"
     decode = getattr(getattr(unwrap_dl(dl), 'after_batch', None), 'decode', noop)
     x = next(t for t in leaves(decode(b)) if t.ndim==4).as_subclass(torch.Tensor).cpu()
     x = x if x.is_floating_point() else x/255
@@ -465,7 +465,7 @@ def show_sizes(
     mode:str='bilinear', # Interpolation below full size
     width:float=1.6, # Of a picture, in inches
 ):
-    "The same training pictures at the sizes of `schedule`, side by side, as the model sees them"
+    "Show the same training images at the sizes of `schedule`, side by side, as the model sees them"
     import matplotlib.pyplot as plt
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, or None')
     for k,v in dict(n=n, n_size=n_size).items(): expect(is_int(v) and v>0, k, v, 'an int above 0')

@@ -23,7 +23,7 @@ def lr_factor(
     bs_factor:float, # How many times the images of a full-size batch a batch has
     scale_lr:str, # One of `scale_lrs`
 ) -> float:
-    "What the learning rate is multiplied by in a larger batch"
+    "Return the factor of the learning rate in a larger batch"
     return bs_factor**scale_lrs[scale_lr]
 
 class ScaledLRs:
@@ -92,11 +92,11 @@ def in_lists(final, full_size) -> str: # Both `(height, width)` in pixels; None 
                 f'{list(final)}, and end as they are')
 
 def unreached(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
-    "A warning that a training does not come to full size"
+    "Return a warning that a training does not reach full size"
     return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
 
 def finished_instead(name, why): # `training` or `validation`; the reason
-    "A warning that items are not made small from the start"
+    "Return a warning that items are not made small"
     return f'`resize_items`: {name} batches are resized when they are finished, not made small from the start ({why})'
 
 class TrainingRun:
@@ -147,7 +147,7 @@ class TrainingRun:
         if self.valid: self.valid.reference_size = self.train.reference_size if self._varies else None if self.requested_size else self.train.full_size
 
     def batch_budget(self) -> tuple: # Images of an epoch, of a batch, at most of a batch; True if a last small batch is left out
-        "What there is for larger batches. Raises `ValueError` where the loader allows none"
+        "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
         countable = getattr(self.train, 'countable', None)
         found,most = countable() if countable else 'no items that can be asked for by number',self.args.max_bs
         expect(not isinstance(found, str), 'max_bs', most, f'None for this loader, which has {found}')
@@ -158,7 +158,7 @@ class TrainingRun:
     def bs_factor(self,
         size:tuple, # `(height, width)` in pixels
     ) -> float:
-        "How many times the images of a full-size batch one of `size` has"
+        "Return the number of images in a batch of `size`, relative to a full-size batch"
         if not self.args.max_bs or not self.schedule: return 1
         _,bs,most,_ = self.batch_budget()
         return self.schedule.bs_at(size, bs, most)/bs
@@ -169,7 +169,7 @@ class TrainingRun:
         epoch:int, # From 0
         n_batch:int, # Batches of the epoch
     ) -> tuple: # A list of `(height, width)` in pixels, and one of images, or None where they are as many as the loader's
-        "Size, and number of images, of the batches of a training epoch"
+        "Return size and number of images of the batches of a training epoch"
         schedule = self.schedule.at_least(self.reached)
         if not self.args.max_bs: return schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch)),None
         return [[*o] for o in zip(*schedule.batches_of(epoch, self.n_epoch, *self.batch_budget()))]
@@ -177,7 +177,7 @@ class TrainingRun:
     def last_size(self,
         n_batch:int, # Batches of an epoch
     ) -> tuple:
-        "The size that the training ends with"
+        "Return the last size of the training"
         epoch = self.n_epoch-1 if self.n_epoch==int(self.n_epoch) else int(self.n_epoch)
         sizes = self.epoch_sizes(epoch, n_batch)[0]
         return sizes[round((self.n_epoch-epoch)*len(sizes))-1]
@@ -185,7 +185,7 @@ class TrainingRun:
     def schedule_warning(self,
         n_batch:int, # Batches of an epoch
     ) -> str: # Or None
-        "A warning about what this schedule makes of these epochs, if that may surprise"
+        "Return a warning if the sizes of these epochs may surprise"
         s,a = self.schedule,self.args
         sizes = [o for e in range(-(-int(self.n_epoch*n_batch)//max(1, n_batch))) for o in self.epoch_sizes(e, n_batch)[0]]
         last = self.last_size(n_batch)
@@ -202,7 +202,7 @@ class TrainingRun:
                     f'which does no harm.{larger}')
 
     def cut_short(self) -> str: # Or None
-        "A warning that the training has ended before full size"
+        "Return a warning if the training has ended before full size"
         if self.schedule and self.size and self.size!=self.schedule.final:
             return f'the training has ended with images of {list(self.size)}, before it came to {list(self.schedule.final)}'
 
@@ -211,7 +211,7 @@ class TrainingRun:
         epoch:int, # The next one, from 0
         n_batch:int, # Batches of an epoch
     ) -> bool: # True if it could
-        "Go on as in a training of another length, unless images would become smaller, have sizes that were not tried, or miss full size"
+        "Continue as in a training of another length, unless images would shrink, have untried sizes, or miss full size"
         orig,largest,now = (self.n_epoch,self.schedule),self.last_size(n_batch),self.size or self.schedule.initial
         try:
             self.n_epoch,self.schedule = n_epoch,self.args.user_schedule or self.new_schedule(self.schedule.final, n_epoch)

@@ -32,10 +32,10 @@ no_batches = 'the training loader gives no batches: is its batch size larger tha
 grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
 
 class SteeredBackend(FastaiItems):
-    "fastai's batch transforms make the size, and its items are made small where that is wanted"
+    "Set the size of fastai's batch transforms, and make items small if asked to"
     steered,final = False,None # True if batch transforms make the size; the size that the schedule ends with
     def use(self, loader):
-        "Steer the transforms of `loader`, and verify each size anew"
+        "Set the loader, find its transforms, and forget which sizes were verified"
         super().use(loader)
         self.steer,self.verified_sizes,self.targets = Steer(loader),set(),{}
 
@@ -46,9 +46,9 @@ class SteeredBackend(FastaiItems):
         sample, # A few items as a batch, or None
         warn, # Called with a warning
     ) -> bool: # True if it can be
-        "See whether batch transforms make what they are told"
+        "Return True if the batch transforms make the sizes that they are set to"
         expect(self.mode in grid_modes, 'resize_mode', self.mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
-        if sample is None: return True   # what comes of it is seen with the first batch
+        if sample is None: return True   # the first batch will tell
         raw = None
         for size in sizes:
             target = self.target_size(size)
@@ -66,7 +66,7 @@ class SteeredBackend(FastaiItems):
         return True
 
     def target(self, size):
-        "Size of this loader's images where the schedule names `size`, looked up once a loop; None at full size"
+        "Return the size of this loader's images for `size` in the schedule, or None at full size; cached for each loop"
         if size in self.targets: return self.targets[size]
         res = self.target_size(size)
         if self.full_size is None: return res
@@ -79,7 +79,7 @@ class SteeredBackend(FastaiItems):
         return self.steer.at(target, self.grid_mode(size), None if self.small else self.full_size, self.multiple_of, self.item_size if self.small else None)
 
     def finish(self, b, size):
-        "Resize what was not steered, and see once a size whether steering made what it was told"
+        "Resize the batch if no transform made its size; verify the transforms once for each size"
         if self.target(size) is None or self.steered and size in self.verified_sizes: return b
         if self.spec is None: self.spec = self.new_spec(b)
         came = self.spec.size(b)
@@ -154,7 +154,7 @@ class LearnerRun(TrainingRun):
         o.steered = o.can_steer(self.schedule.sizes[:-1], sample, self.warn)
 
     def _make_small(self):
-        "Have items made small where they shall and can be"
+        "Make items small if asked to and possible"
         if not self.args.resize_items: return
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
@@ -168,7 +168,7 @@ class LearnerRun(TrainingRun):
         return bool(getattr(self.train, 'steered', False))
 
     def with_small_items(self):
-        "This run with items made small from the start where they can be; None where they are already, or cannot"
+        "Return a copy of this run with small items, or None if they are small already, or cannot be"
         if any(getattr(o, 'small', False) for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
@@ -179,7 +179,7 @@ class LearnerRun(TrainingRun):
         return res if getattr(res.train, 'small', False) else None
 
     def leave_targets(self):
-        "Have targets stay as they are, as the loss takes them"
+        "Leave targets at their size, as the loss needs them"
         for o,_ in self.backends:
             if o.spec: o.spec = o.spec.without_targets()
             o.new_spec = partial(o.new_spec, resize_targ=False)
@@ -192,7 +192,7 @@ class LearnerRun(TrainingRun):
         on_break=None, # Called when the loop ends before its last batch
         waiting=nullcontext(), # The context in which each batch is made
     ) -> SizedDL:
-        "Have the batches of the coming training loop made at their sizes"
+        "Wrap the loader for the coming training loop, with each batch at its size"
         learn,o,dl = self.learn,self.train,self.learn.dl
         o.use(dl)
         sizes,counts = self.epoch_sizes(epoch, len(dl)) if self.schedule else ([],None)
@@ -218,14 +218,14 @@ class LearnerRun(TrainingRun):
         o:SizeBackend, # `train` or `valid`
         on_break=None, # Called when the loop ends before its last batch
     ) -> SizedDL:
-        "Have all batches of the coming loop made at `size`"
+        "Wrap the loader for the coming loop, with all batches at `size`"
         size = size or self.size or self.schedule.initial
         o.use(self.learn.dl)
         counts = self._counts_at(size) if self.args.max_bs and o is self.train else None
         return SizedDL(self.learn, lambda get, i: self._made(get, size, o), on_break, partial(o.begin, [size], counts), counts and len(counts))
 
     def _counts_at(self, size):
-        "The images of each batch of an epoch of one size"
+        "Return the number of images of each batch in an epoch of one size"
         return [k for _,k in SizeSchedule((size,self.schedule.final), (1.,)).batches_of(0, 1, *self.batch_budget())]
 
     def _made(self, get, size, o):
@@ -243,14 +243,14 @@ class LearnerRun(TrainingRun):
         return self.train.resized(b, self.train.target_size(self.schedule.initial))
 
     def final_warnings(self) -> list:
-        "What is known only when the training is over"
+        "Return the warnings that are known only at the end of the training"
         if self.cache: self.cache.close()
         short,cached = self.cut_short(),self.cache and self.cache.message()
         if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # was said before
         return [m for m in (short, cached and f'`cache_items`: {cached}') if m]
 
     def message(self) -> str:
-        "The schedule in a sentence, and what is added to the transforms"
+        "Return the schedule in a sentence, and what is added to the transforms"
         extra = ''
         if not self.steered and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
         if self.args.max_bs: extra += f' Up to {self.args.max_bs} images a batch while they are small.'
@@ -261,7 +261,7 @@ _pretrained = ('The body is frozen, so it is probably pretrained: fine-tuning on
                '`initial_size`=.75 and `frozen`=False lose less.')
 
 def _look(dl):
-    "A few items of a loader as a batch, or one, or None where there is none to be had"
+    "Return a few items of a loader as a batch, or one item, or None if none can be made"
     for n in (4,1):   # several may be padded to one size, or have none in common
         try: return some_items(dl, n)
         except Exception: pass   # what is wrong with it, the training will tell, or it is no item that it uses
@@ -282,7 +282,7 @@ class FollowBS(Callback):
 
     @contextmanager
     def around(self, begin):
-        "The loop begins with its first batch"
+        "Begin the loop with its first batch"
         if self.learn is None: self.fits.add_cb(self)
         with begin(): yield
 
