@@ -124,8 +124,8 @@ def _n_averages(learn):
     try:
         opt = learn.opt_func([p], lr=0.)
         opt.step()
-        kept = [t for t in _state(opt)[p].values() if isinstance(t, torch.Tensor) and t.shape==p.shape]
-        return len(kept) + (getattr(opt, 'slow_weights', None) is not None)
+        averages = [t for t in _state(opt)[p].values() if isinstance(t, torch.Tensor) and t.shape==p.shape]
+        return len(averages) + (getattr(opt, 'slow_weights', None) is not None)
     except Exception: return 0  # an optimizer that wants more than a parameter; its memory is not worth a training
 
 def to_come(learn) -> int:

@@ -41,14 +41,14 @@ _with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','trainin
 
 def _copies(learn):
     "Copies of model, loss function and optimizer function that belong together; of the last two alone where the model has to stay"
-    own = dict(model=learn.model, loss_func=learn.loss_func, opt_func=learn.opt_func)
+    copies = dict(model=learn.model, loss_func=learn.loss_func, opt_func=learn.opt_func)
     if not is_compiled(learn.model):
-        try: return deepcopy(own, {id(learn): learn})
+        try: return deepcopy(copies, {id(learn): learn})
         except Exception: pass
-    return deepcopy(own, {id(o): o for o in (learn, learn.model, *learn.model.parameters())})
+    return deepcopy(copies, {id(o): o for o in (learn, learn.model, *learn.model.parameters())})
 
 @contextmanager
-def _model_kept(model):
+def _model_restored(model):
     "Parameters, buffers, attributes and gradients of `model` are put back"
     grads = [(p,p.grad) for p in model.parameters()]
     for p,_ in grads: p.grad = None
@@ -58,23 +58,23 @@ def _model_kept(model):
         for p,grad in grads: p.grad = grad
 
 @contextmanager
-def _loader_kept(dl):
+def _loader_restored(dl):
     "Restore the random state, the attributes and the worker processes of loader `dl` after this context"
-    kept = {k: dl.__dict__[k] for k in ('rng','_iterator') if k in getattr(dl, '__dict__', {})}
-    if '_iterator' in kept: dl._iterator = None   # worker processes that PyTorch keeps from epoch to epoch
+    orig = {k: dl.__dict__[k] for k in ('rng','_iterator') if k in getattr(dl, '__dict__', {})}
+    if '_iterator' in orig: dl._iterator = None   # worker processes that PyTorch keeps from epoch to epoch
     try:
         with isolated(dl): yield
-    finally: getattr(dl, '__dict__', {}).update(kept)
+    finally: getattr(dl, '__dict__', {}).update(orig)
 
 @contextmanager
 def _twin(learn, cbs):
     "A copy of `learn` whose trainings leave no trace; only its optimizer is new"
-    own = _copies(learn)
+    copies = _copies(learn)
     args = {k: getattr(learn, k) for k in 'lr splitter path wd wd_bn_bias train_bn moms'.split()}
     with ExitStack() as stack:
-        for dl in learn.dls.loaders: stack.enter_context(_loader_kept(unwrap_dl(dl)))
-        if own['model'] is learn.model: stack.enter_context(_model_kept(learn.model))
-        res = Learner(learn.dls, **own, metrics=[copy(m) for m in learn.metrics], **args)
+        for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
+        if copies['model'] is learn.model: stack.enter_context(_model_restored(learn.model))
+        res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         res.remove_cbs([cb for cb in res.cbs if cb.name=='progress'])
         res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _with] + [copy(o) for o in L(cbs)])
         try:
@@ -111,13 +111,13 @@ class _Stopwatch(Callback):
     def __init__(self, n, seconds=None): self.n,self.seconds,self.marks = n,seconds,{}
     def _mark(self): self.marks.setdefault(self.training, []).append(mark(next(self.model.parameters()).device))
     def before_train(self):
-        self.begun = perf_counter()
+        self.started = perf_counter()
         self._mark()
     before_validate = before_train
     def after_batch(self):
         self._mark()
         n = len(self.marks[self.training])-1
-        late = self.seconds and n>3 and perf_counter()-self.begun>self.seconds
+        late = self.seconds and n>3 and perf_counter()-self.started>self.seconds
         if n>=self.n or late: raise CancelTrainException if self.training else CancelValidException
 
 # %% ../nbs/18_preview.ipynb #5090fcd9
@@ -139,9 +139,9 @@ def from_rank0(
 ):
     "Return `o` of process 0, so that all processes of a training go by the same"
     if _shared(learn)==1: return o
-    said = [o]
-    dist.broadcast_object_list(said)
-    return said[0]
+    box = [o]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 def _most_workers(dls): return max(n_workers(dl) or 0 for dl in dls.loaders[:2])
 
