@@ -110,10 +110,12 @@ class Sizes(Callback):
     order,seen = 99,[]
     def before_batch(self): self.seen.append((tuple(self.x.shape[-2:]), self.training))
 
-def test_it_rehearses_each_of_three_sizes_in_turn_with_callbacks_that_are_asked_for():
+def test_it_rehearses_each_of_three_sizes_in_turn_with_callbacks_that_are_asked_for(clock):
+    class Ticks(Sizes):
+        def after_batch(self): clock.sleep(.01)
     Sizes.seen.clear()
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
-    preview(learn, cbs=Sizes())
+    preview(learn, cbs=Ticks())
     assert [h for (h,_),_ in itertools.groupby(s for s,train in Sizes.seen if train)]==\
         [32,48,64, 32,48, 32, 64,48,32, 48,64, 32,48]  # as it is, with small items; backwards; once more: 48 and 32 twice in a row
     assert {s for s,t in Sizes.seen if not t}=={(32,32),(48,48),(64,64)}
