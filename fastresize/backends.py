@@ -24,28 +24,29 @@ from .resize import resize_with
 
 # %% ../nbs/05_backends.ipynb #6c4d3192
 def item_or_last(
-    o:list, # What each batch of an epoch has
-    i:int, # Which batch
+    o:list, # One value per batch of an epoch
+    i:int, # Number of the batch, counted from 0
 ):
-    "`o[i]`, or the last of them where there are more batches than expected"
+    "Return `o[i]`, or the last value if there are more batches than values"
     return o[min(i, len(o)-1)]
 
 class SizeBackend:
-    """How one loader makes batches of a size. This one resizes the finished batch, so it works for any loader
+    """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
-    `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
-    `finish` has the last word on a batch. All of them are told the size that the schedule names, `(height, width)` in pixels."""
+    `epoch` iterates over the loader. It takes the first batch inside the context manager `begin`, takes every batch inside the context
+    manager `at`, and passes it to `finish`. All of them get the size in the schedule, `(height, width)` in pixels, which `target_size`
+    converts to the size of this loader's images. Subclasses make the size inside `begin` and `at`."""
     spec = full_size = reference_size = original = None
-    keep_original = False # True until it is known if the loss takes targets that became small; then `original` is the last batch as it came
+    keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
-        new_spec=BatchSpec, # Makes the `BatchSpec` of a sample
-        sample=None, # A few items as a batch; without it the first batch tells
+        new_spec=BatchSpec, # Called with a batch; returns its `BatchSpec`
+        sample=None, # A batch of a few items; without it the first batch is inspected
         method:str='interpolate', # How images are resized: interpolate, crop or lowpass
-        mode:str='bilinear', # How images are interpolated
-        multiple_of:int=1, # Sizes of images that are smaller or larger than the others are rounded down to a multiple of this
-        device=None, # Where batches are moved, before they are resized
-        move=None, # Called with a batch that will be resized
+        mode:str='bilinear', # Interpolation mode
+        multiple_of:int=1, # Round sides down to a multiple of this many pixels, for images that differ from the reference size
+        device=None, # Device to which batches are moved; None moves nothing
+        move=None, # Called with a batch before it is resized; returns the batch to resize
     ):
         self.new_spec,self.method,self.mode,self.multiple_of,self.device,self.move = new_spec,method,mode,multiple_of,device,move
         self.use(loader)
@@ -54,54 +55,54 @@ class SizeBackend:
     def use(self,
         loader, # Any loader
     ):
-        "Take the batches from `loader` from now on"
+        "Use `loader` for the batches that follow"
         self.loader = loader
 
     def look(self,
-        sample, # A batch
+        sample, # A batch at full size
     ):
-        "Find out what of a batch is a picture, and how large it is at full size"
+        "Set `spec` and `full_size` from a sample"
         self.spec = self.new_spec(sample)
         self.full_size = self.spec.size(sample)
 
     def target_size(self,
-        size:tuple, # What the schedule names
-        full_size:tuple=None, # Of the images of a batch, where they differ
-    ) -> tuple:
-        "Size of this loader's images in a batch for which the schedule names `size`"
+        size:tuple, # Size in the schedule, `(height, width)` in pixels
+        full_size:tuple=None, # Full size of the images, `(height, width)` in pixels, if it is not that of the loader
+    ) -> tuple: # `(height, width)` in pixels
+        "Return the size that this loader's images get for the scheduled `size`"
         full_size = full_size or self.full_size
         return scale_size(full_size, size, self.reference_size or self.full_size, self.multiple_of) if full_size else tuple(size)
 
     def why_not(self,
-        size:tuple, # A size below full size
-    ) -> str: # None if it can
-        "Say in words why this loader cannot make batches of `size` in this way"
+        size:tuple, # Size in the schedule below full size, `(height, width)` in pixels
+    ) -> str: # The reason, or None
+        "Return why this backend cannot make batches of `size`, or None if it can"
 
     def begin(self,
-        sizes:list, # Of every batch of the epoch; the last one counts for more
-        counts:list=None, # Items of every batch; None for the loader's own
-        skip:int=0, # Batches that were trained already
+        sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels; the last one is used for any further batch
+        counts:list=None, # Number of items of every batch; None: the loader's batch size
+        skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "The context in which an epoch begins, with its first batch"
+        "Return the context manager in which the loader's iterator is created and the first batch is taken"
         return nullcontext()
 
     def made_sizes(self,
-        sizes:list, # That the schedule names for the batches of an epoch
+        sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels
     ) -> list: # `(height, width)` in pixels
-        "The sizes that these batches will have"
+        "Return the sizes that the batches of an epoch will have"
         return sizes
 
     def at(self,
-        size:tuple, # Of the batch that is taken from the loader in this context
+        size:tuple, # Size of the batch in the schedule, `(height, width)` in pixels
     ):
-        "The context in which the loader makes a batch"
+        "Return the context manager in which a batch is taken from the loader"
         return nullcontext()
 
     def finish(self,
-        b, # A batch as the loader made it
-        size:tuple, # What the schedule names for it
+        b, # A batch from the loader
+        size:tuple, # Its size in the schedule, `(height, width)` in pixels
     ):
-        "Give the batch its size, if it has not got it"
+        "Move the batch to `device`, and resize it unless it already has its size"
         b = to_device(b, self.device)
         if self.spec is None or self.full_size is None: self.look(b)
         came = self.spec.size(b)
@@ -109,24 +110,24 @@ class SizeBackend:
 
     def resized(self,
         b, # A batch
-        target:tuple, # `(height, width)` in pixels of its first image
+        target:tuple, # Size of its first image after resizing, `(height, width)` in pixels
     ):
-        "Resize the finished batch, unless that is its size already"
+        "Resize the finished batch to `target`, or return it unchanged if it has that size"
         if self.keep_original: self.original = b
         if target==self.spec.size(b): return b
         return resize_with(self.spec, self.move(b) if self.move else b, target, self.method, self.mode)
 
     def first(self, batches, skip):
-        "The first batch after those that were trained already"
+        "Skip `skip` batches, and return the next one"
         for _ in range(skip): next(batches)
         return next(batches)
 
     def batches(self,
-        sizes:list, # Of every batch; the last one counts for more
-        counts:list=None, # Items of every batch; None for the loader's own
-        skip:int=0, # Batches that were trained already
+        sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels; the last one is used for any further batch
+        counts:list=None, # Number of items of every batch; None: the loader's batch size
+        skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "Iterate the loader once, from batch `skip` on, each batch as the loader makes it for its size"
+        "Iterate over the loader once, from batch `skip` on, and yield each batch before `finish`"
         batches = None
         for i in count(skip):
             with self.at(item_or_last(sizes, i)):
@@ -138,40 +139,40 @@ class SizeBackend:
             yield b
 
     def epoch(self, sizes, counts=None, skip=0):
-        "Iterate the loader once, with batch `i` at `sizes[i]`, from batch `skip` on"
+        "Iterate over the loader once, from batch `skip` on, and yield batch `i` at the scheduled size `sizes[i]`"
         for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.finish(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
 class SizeRatio:
-    "Images of `full_size` become `size`, and others smaller by the same ratio; each `(height, width)` in pixels"
+    "Ratio by which items are scaled: images of `full_size` get `size`, others are scaled alike; both `(height, width)` in pixels"
     size:tuple
     full_size:tuple
-    cache:object=None # A `DecodeCache`, for files that are decoded
+    cache:object=None # `DecodeCache` for decoded images, or None
     def of(self, size): return scale_size(size, self.size, self.full_size)
     @property
     def is_full(self): return self.size==self.full_size
 
-ratio_in_hand = ContextVar('ratio', default=None) # `SizeRatio` of the items that this thread makes
+ratio_in_hand = ContextVar('ratio', default=None) # `SizeRatio` at which this thread makes items, or None
 
 _sized = {'torchvision':('Resize','RandomResizedCrop','CenterCrop'), 'timm':('RandomResizedCropAndInterpolation',)}
 _holders = 'transform','transforms','target_transform','dataset','datasets'
 
 def _transforms_with_size(o, depth=8):
-    "The transforms of torchvision and timm, in dataset `o`, that have a size"
+    "Return the transforms of torchvision and timm in dataset `o` that have a size"
     if not depth or o is None or isinstance(o, (str,bytes,int,float,type,torch.Tensor,np.ndarray)): return []
     if type(o).__name__ in _sized.get(type(o).__module__.split('.')[0], ()): return [o]
     parts = o[:100] if isinstance(o, (list,tuple)) else [getattr(o, '__dict__', {}).get(k) for k in _holders]
     return [f for p in parts for f in _transforms_with_size(p, depth-1)]
 
 def _scaled(size, ratio):
-    "What a transform of torchvision has as its `size`: an int or a list of one is the shorter side"
+    "Scale the `size` of a torchvision transform; an int, or a list of one int, is the length of the shorter side"
     if isinstance(size, int): return max(ratio.of((size,size)))
     return list(ratio.of(size)) if len(size)==2 else [_scaled(size[0], ratio)]
 
 @contextmanager
 def _with_fastai():
-    "fastai's way of opening pictures knows the ratio too, where fastai was imported"
+    "Make fastai's functions that open and crop images apply the ratio in this context, if fastai is imported"
     if 'fastai.vision.core' not in sys.modules: yield
     else:
         from fastresize.items import patch_fastai
@@ -179,10 +180,10 @@ def _with_fastai():
 
 @contextmanager
 def items_at(
-    ratio:SizeRatio, # None makes them as they are
-    dataset=None, # Whose transforms are told
+    ratio:SizeRatio, # Ratio by which items are scaled; None changes nothing
+    dataset=None, # Dataset whose torchvision and timm transforms get the scaled size
 ):
-    "Items that this thread makes in this context are smaller by `ratio`"
+    "Scale the items that this thread makes in this context by `ratio`"
     if ratio is None:
         yield
         return
@@ -198,22 +199,22 @@ def items_at(
 # %% ../nbs/05_backends.ipynb #7902a467
 def chunks(
     idxs, # Indices of all items of an epoch
-    counts:list, # Items of every batch
-    first:int=0, # The first batch that is wanted
-    step:int=1, # Every so many batches
+    counts:list, # Number of items of every batch
+    first:int=0, # Number of the first batch, from 0 to `step`-1
+    step:int=1, # Distance between the batches, for instance the number of workers
 ):
-    "The indices of every `step`th batch from the `first` on"
+    "Yield the indices of every `step`th batch, from batch `first` on"
     idxs = iter(idxs)
     for i,n in enumerate(counts):
         chunk = [*islice(idxs, n)]
         if chunk and i%step==first: yield chunk
 
 class _Indices(list):
-    "The indices of a batch, which know the ratio of its items: where they are taken in a worker process, items are made so"
+    "Indices of a batch with the `SizeRatio` of its items, which applies while a worker process iterates over them"
     ratio = None
     def __iter__(self):
         info = get_worker_info()
-        with items_at(self.ratio, info.dataset) if info else nullcontext(): yield from list.__iter__(self)   # the main process: see `at`
+        with items_at(self.ratio, info.dataset) if info else nullcontext(): yield from list.__iter__(self)   # main process: see `at`
     def __reduce__(self): return _indices,([*list.__iter__(self)],self.ratio)
 
 def _indices(idxs, ratio):
@@ -222,7 +223,7 @@ def _indices(idxs, ratio):
     return res
 
 class _SizedBatches:
-    "The batch sampler `orig` from batch `skip` on, whose batch `i` knows `ratios[i]`, and has `counts[i]` items where that is given"
+    "Wrap the batch sampler `orig`, from batch `skip` on: batch `i` carries `ratios[i]`, and has `counts[i]` items if given"
     def __init__(self, orig, ratios, counts=None, skip=0): self.orig,self.ratios,self.counts,self.skip = orig,ratios,counts,skip
     def __iter__(self):
         batches = chunks(self.orig.sampler, self.counts) if self.counts else self.orig
@@ -234,9 +235,9 @@ class _SizedBatches:
 def with_attr(
     o, # Any object
     k:str, # Name of an attribute
-    v, # Its value for now
+    v, # Its value in this context
 ):
-    "`o` has `v` as its attribute `k` in this context"
+    "Set the attribute `k` of `o` to `v` in this context"
     orig = o.__dict__.get(k)
     o.__dict__[k] = v
     try: yield
@@ -246,33 +247,34 @@ def with_attr(
 
 # %% ../nbs/05_backends.ipynb #fbb8d952
 class ItemsBackend(SizeBackend):
-    """Items are made at the size of their batch by the loader's own dataset; for a `DataLoader` of PyTorch whose items have numbers
+    """Make items at the size of their batch, for PyTorch's `DataLoader` over a map-style dataset
 
-    With `small=False` finished batches are resized, and only the number of items in a batch is its own."""
+    `why_not` says if the loader's items can be made small. With `small=False` finished batches are resized, as by `SizeBackend`, and only
+    the number of items per batch is set."""
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.epoch_sizes = small,cache,()
 
     def use(self, loader):
-        self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # the last is what fastai's `DistributedDL` splits
+        self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
 
-    # ---- what there is
+    # ---- what the loader supports
 
     def has_numbers(self) -> bool:
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
 
     def deals_batches(self) -> bool:
-        "True if a batch sampler deals the indices of each batch, and PyTorch's own iteration asks it"
+        "Return True if a batch sampler returns the indices of each batch, and the loader does not override `__iter__`"
         return self.has_numbers() and self.dl.batch_sampler is not None and type(self.dl).__iter__ is DataLoader.__iter__
 
     def can_size(self) -> bool:
-        "True if the size can travel with the indices"
+        "Return True if the size can be sent to the dataset with the indices"
         if not self.deals_batches(): return False
         inner = self.dl.dataset.dataset if type(self.dl.dataset) is Subset else self.dl.dataset
-        return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # who takes indices all at once takes none while items are made
+        return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # workers pass the whole list to `__getitems__`
 
-    def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
-        "What there is for batches that are larger while images are small"
+    def countable(self) -> tuple: # Items per epoch, items per batch and `drop_last`; or a str, what rules out larger batches
+        "Return what is needed to plan larger batches of small images, or describe what in the loader rules them out"
         if not self.has_numbers(): return 'no items that can be asked for by number'
         if not self.deals_batches(): return 'an iteration of its own'
         sampler = self.dl.batch_sampler
@@ -281,17 +283,17 @@ class ItemsBackend(SizeBackend):
     # ---- a few items
 
     def drawn(self,
-        n:int, # Items wanted
-        size:tuple=None, # At which they are made; by default as they are
+        n:int, # Number of items
+        size:tuple=None, # Size in the schedule at which they are made, `(height, width)` in pixels; None: full size
         **kwargs, # Passed on to `some_items`
     ):
-        "A batch of a few items, made outside an iteration; None where they make none"
+        "Make a batch of a few items outside an iteration, or return None if that is not possible"
         try:
             with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return some_items(self.dl, n, **kwargs)
-        except Exception: return   # for instance because they do not make one batch
+        except Exception: return   # for instance because the items cannot be collated
 
     def why_not(self, size):
-        "Say in words why items cannot be made at `size`"
+        "Return why items cannot be made at `size`, or None if they can"
         if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
         if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is no `DataLoader` of PyTorch as it is'
         whole = self.drawn(4) if self.can_size() else None
@@ -299,7 +301,7 @@ class ItemsBackend(SizeBackend):
         return self._compare(whole, self.drawn(3), self.drawn(4, size), self.target_size(size), self.full_size)
 
     def _compare(self, whole, fewer, small, target, full_size):
-        "Why not, from a few items, fewer of them, and those that were made small"
+        "Return why items cannot be made small, or None, given batches of a few items, of fewer, and of small items"
         def size(b): return b if b is None else self.spec.size(b)
         if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its pictures are of several sizes'
         if small is None: return f'its items cannot be made at {list(target)}'
@@ -309,11 +311,11 @@ class ItemsBackend(SizeBackend):
     # ---- an epoch
 
     def ratio(self, size):
-        "How much smaller items are in a batch of `size`"
+        "Return the `SizeRatio` of the items in a batch of `size`"
         target = self.target_size(size)
         return SizeRatio(target, self.full_size, self.cache.open() if self.cache and target!=self.full_size else None)
 
-    def first(self, batches, skip): return super().first(batches, 0 if self.deals_batches() else skip)   # the batch sampler has skipped them
+    def first(self, batches, skip): return super().first(batches, 0 if self.deals_batches() else skip)   # `_SizedBatches` skips them
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
@@ -324,7 +326,7 @@ class ItemsBackend(SizeBackend):
         ratios = [self.ratio(s) for s in sizes] if self.small and self.full_size else [None]
         orig,running = dl.batch_sampler,getattr(dl, '_iterator', None)
         dl.__dict__['batch_sampler'] = batches = _SizedBatches(orig, ratios, counts, skip)
-        if running: running._index_sampler = batches   # of workers that persist
+        if running: running._index_sampler = batches   # of persistent workers
         try: yield
         finally:
             dl.__dict__['batch_sampler'] = orig
@@ -336,18 +338,18 @@ class ItemsBackend(SizeBackend):
         return items_at(self.ratio(size), self.dl.dataset)
 
     def finish(self, b, size):
-        "Nothing is left to do, unless items were not made small; a batch that overtook another has a size of the epoch already"
+        "Resize the batch unless its items were made small: it has any size of the epoch then, because batches may arrive out of order"
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().finish(b, size)
 
 # %% ../nbs/05_backends.ipynb #4f00d78e
 class DecoderBackend(SizeBackend):
-    "The decoder of the loader makes images of the size that it is told"
+    "Set the size in the loader's decoder, which makes images of that size"
     def __init__(self,
         loader, # Any loader
-        set_size, # Called with `(height, width)` in pixels; an object with an `output_size` has that set
+        set_size, # Function of `(height, width)` in pixels, or an object whose `output_size` is set
         *args,
-        per_batch:bool=False, # True if a size that is set before a batch is taken is the size of that batch
+        per_batch:bool=False, # Set the size before every batch, for a decoder that applies it to the next batch; False: once per epoch
         **kwargs
     ):
         super().__init__(loader, *args, **kwargs)
@@ -360,10 +362,10 @@ class DecoderBackend(SizeBackend):
         else: self.set_size(self.decoder_size)
 
     @property
-    def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
+    def _has_size(self): return hasattr(self.set_size, 'output_size')   # takes precedence if it is also callable, such as a module
 
     def batches(self, *args):
-        "Iterate the loader once; then an `output_size` is as it was"
+        "Iterate over the loader once, then restore `output_size`"
         orig = getattr(self.set_size, 'output_size', None)
         try: yield from super().batches(*args)
         finally:
@@ -382,7 +384,7 @@ class DecoderBackend(SizeBackend):
         yield
 
     def finish(self, b, size):
-        "Nothing is left to do, unless the decoder made another size than it was told"
+        "Resize the batch only if it does not have the size that was set in the decoder"
         b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)
         return b if self.spec.size(b) is None else self.resized(b, self.decoder_size)

@@ -29,26 +29,26 @@ from .transforms import Steer, points_warning
 
 # %% ../nbs/14_training.ipynb #d8469689
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
-grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
+grid_modes = 'bilinear','nearest','bicubic' # modes of `grid_sample`
 
 class SteeredBackend(FastaiItems):
-    "fastai's batch transforms make the size, and its items are made small where that is wanted"
-    steered,final = False,None # True if batch transforms make the size; the size that the schedule ends with
+    "Set the size in the batch transforms of fastai's `DataLoader` if `steered`, and make its items small if `small`"
+    steered,final = False,None # True if batch transforms make the size; final size of the schedule, `(height, width)` in pixels
     def use(self, loader):
-        "Steer the transforms of `loader`, and verify each size anew"
+        "Use `loader` for the batches that follow, and verify each of its sizes again"
         super().use(loader)
         self.steer,self.verified_sizes,self.targets = Steer(loader),set(),{}
 
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
 
     def can_steer(self,
-        sizes:tuple, # Those of the schedule below full size
-        sample, # A few items as a batch, or None
+        sizes:tuple, # Sizes of the schedule below full size, `(height, width)` in pixels
+        sample, # A batch of a few items, or None
         warn, # Called with a warning
-    ) -> bool: # True if it can be
-        "See whether batch transforms make what they are told"
+    ) -> bool: # Also True if there is no sample to try
+        "Return True if the batch transforms make batches of every size"
         expect(self.mode in grid_modes, 'resize_mode', self.mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
-        if sample is None: return True   # what comes of it is seen with the first batch
+        if sample is None: return True   # `finish` verifies the first batch of each size
         raw = None
         for size in sizes:
             target = self.target_size(size)
@@ -66,7 +66,7 @@ class SteeredBackend(FastaiItems):
         return True
 
     def target(self, size):
-        "Size of this loader's images where the schedule names `size`, looked up once a loop; None at full size"
+        "Return the size of this loader's images for the scheduled `size`, or None for full size; cached"
         if size in self.targets: return self.targets[size]
         res = self.target_size(size)
         if self.full_size is None: return res
@@ -79,7 +79,7 @@ class SteeredBackend(FastaiItems):
         return self.steer.at(target, self.grid_mode(size), None if self.small else self.full_size, self.multiple_of, self.item_size if self.small else None)
 
     def finish(self, b, size):
-        "Resize what was not steered, and see once a size whether steering made what it was told"
+        "Resize the batch if transforms did not make its size, which is verified once per size"
         if self.target(size) is None or self.steered and size in self.verified_sizes: return b
         if self.spec is None: self.spec = self.new_spec(b)
         came = self.spec.size(b)
@@ -97,10 +97,12 @@ def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {
 
 # %% ../nbs/14_training.ipynb #350d2aeb
 class LearnerRun(TrainingRun):
-    "A training of a `Learner`, planned; and the loops of it"
+    """The plan of a training of a `Learner`, and the loaders for its loops
+
+    `train_loop` and `loop_at` replace the learner's loader for the next loop, in training and at one size."""
     def __init__(self,
         learn, # A `Learner`
-        args, # Whatever has the arguments of `ProgressiveResize` as attributes
+        args, # Object with the arguments of `ProgressiveResize` as attributes
         n_epoch:int, # Length of the training in epochs
     ):
         self.learn,self.cache = learn,None
@@ -116,7 +118,7 @@ class LearnerRun(TrainingRun):
             if args.max_bs and not self.no_images:
                 expect(self.schedule, 'max_bs', args.max_bs, 'None for a loader of which nothing can be measured beforehand')
                 self.batch_budget()
-        if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # of the training, not of what was looked at
+        if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # set last, so that it does not cache the samples
         if self.cache and valid: valid.cache = self.cache
 
     def _backend(self, dl, args, sample):
@@ -135,7 +137,7 @@ class LearnerRun(TrainingRun):
         self.warn(no_image_message(b, 'ProgressiveResize'))
 
     def _choose(self, samples):
-        "Make the schedule, if the final size is known, and choose how each loader makes it; `samples` are batches or None"
+        "Make the schedule if the final size is known, and choose how each loader makes its sizes; `samples` are batches or None"
         self.make_schedule()
         if not self.schedule: return
         args,b = self.args,samples[0]
@@ -154,7 +156,7 @@ class LearnerRun(TrainingRun):
         o.steered = o.can_steer(self.schedule.sizes[:-1], sample, self.warn)
 
     def _make_small(self):
-        "Have items made small where they shall and can be"
+        "Make items small if `resize_items` is set, and warn about loaders that cannot"
         if not self.args.resize_items: return
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
@@ -164,11 +166,11 @@ class LearnerRun(TrainingRun):
 
     @property
     def steered(self) -> bool:
-        "True if the training's batch transforms make the size"
+        "True if the batch transforms of the training loader make the size"
         return bool(getattr(self.train, 'steered', False))
 
     def with_small_items(self):
-        "This run with items made small from the start where they can be; None where they are already, or cannot"
+        "Return a copy of this run that makes items small, or None if this run does or if it is not possible"
         if any(getattr(o, 'small', False) for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
@@ -179,7 +181,7 @@ class LearnerRun(TrainingRun):
         return res if getattr(res.train, 'small', False) else None
 
     def leave_targets(self):
-        "Have targets stay as they are, as the loss takes them"
+        "Stop resizing targets"
         for o,_ in self.backends:
             if o.spec: o.spec = o.spec.without_targets()
             o.new_spec = partial(o.new_spec, resize_targ=False)
@@ -187,17 +189,17 @@ class LearnerRun(TrainingRun):
     # ---- loops
 
     def train_loop(self,
-        epoch:int, # From 0
-        on_batch=None, # Called with each batch when it is made, the size that the schedule names, and its number
+        epoch:int, # Epoch, counted from 0
+        on_batch=None, # Called with each new batch, its size in the schedule, and its number in the epoch
         on_break=None, # Called when the loop ends before its last batch
-        waiting=nullcontext(), # The context in which each batch is made
+        waiting=nullcontext(), # Context manager in which each batch is made
     ) -> SizedDL:
-        "Have the batches of the coming training loop made at their sizes"
+        "Replace the learner's loader for the next training loop by one that makes each batch at its size"
         learn,o,dl = self.learn,self.train,self.learn.dl
         o.use(dl)
         sizes,counts = self.epoch_sizes(epoch, len(dl)) if self.schedule else ([],None)
         if sizes and sizes[0]!=self.size:
-            if self.cache and self.cache.is_full: self.cache.close()   # room for what this size needs
+            if self.cache and self.cache.is_full: self.cache.close()   # make room for images of this size
             if self.args.empty_cache: torch.cuda.empty_cache()
         def make(get, i):
             if self.no_images: return get()
@@ -214,18 +216,18 @@ class LearnerRun(TrainingRun):
         return SizedDL(learn, make, on_break, partial(follow.around, begin), len(sizes), follow.close)
 
     def loop_at(self,
-        size:tuple, # `(height, width)` in pixels; None for that of the last training batch
-        o:SizeBackend, # `train` or `valid`
+        size:tuple, # `(height, width)` in pixels; None: the size of the last training batch
+        o:SizeBackend, # The backend `train` or `valid`
         on_break=None, # Called when the loop ends before its last batch
     ) -> SizedDL:
-        "Have all batches of the coming loop made at `size`"
+        "Replace the learner's loader for the next loop by one that makes all batches at `size`"
         size = size or self.size or self.schedule.initial
         o.use(self.learn.dl)
         counts = self._counts_at(size) if self.args.max_bs and o is self.train else None
         return SizedDL(self.learn, lambda get, i: self._made(get, size, o), on_break, partial(o.begin, [size], counts), counts and len(counts))
 
     def _counts_at(self, size):
-        "The images of each batch of an epoch of one size"
+        "Return the number of images of each batch of an epoch at one size"
         return [k for _,k in SizeSchedule((size,self.schedule.final), (1.,)).batches_of(0, 1, *self.batch_budget())]
 
     def _made(self, get, size, o):
@@ -233,7 +235,7 @@ class LearnerRun(TrainingRun):
         return o.finish(b, size)
 
     def _first(self, get):
-        "The first batch of a training of which nothing could be measured, at the initial size; now the schedule is known"
+        "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"
         b = get()
         self.train.look(b)
         if self.train.full_size is None:
@@ -242,15 +244,15 @@ class LearnerRun(TrainingRun):
         self._choose((None,None))
         return self.train.resized(b, self.train.target_size(self.schedule.initial))
 
-    def final_warnings(self) -> list:
-        "What is known only when the training is over"
+    def final_warnings(self) -> list: # Texts of warnings
+        "Remove the cache, and return the warnings that are known only after training"
         if self.cache: self.cache.close()
         short,cached = self.cut_short(),self.cache and self.cache.message()
-        if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # was said before
+        if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # `schedule_warning` was shown before training
         return [m for m in (short, cached and f'`cache_items`: {cached}') if m]
 
     def message(self) -> str:
-        "The schedule in a sentence, and what is added to the transforms"
+        "Describe the schedule, and any extra resize, larger batches and frozen layers"
         extra = ''
         if not self.steered and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
         if self.args.max_bs: extra += f' Up to {self.args.max_bs} images a batch while they are small.'
@@ -261,20 +263,20 @@ _pretrained = ('The body is frozen, so it is probably pretrained: fine-tuning on
                '`initial_size`=.75 and `frozen`=False lose less.')
 
 def _look(dl):
-    "A few items of a loader as a batch, or one, or None where there is none to be had"
-    for n in (4,1):   # several may be padded to one size, or have none in common
+    "Return a batch of four items of a loader, or else of one, or None if neither can be made"
+    for n in (4,1):   # several items may be padded to one size, or differ in size
         try: return some_items(dl, n)
-        except Exception: pass   # what is wrong with it, the training will tell, or it is no item that it uses
+        except Exception: pass   # an item that the training uses will raise its error there
 
 # %% ../nbs/14_training.ipynb #e3900ed9
 class FollowBS(Callback):
-    "In a training loop whose batches differ in length: progress in images, and learning rates that follow"
+    "Count progress in images and scale the learning rates, for a training loop whose batches differ in their number of images"
     order = 61 # after `ParamScheduler`, and after the recorder
     def __init__(self,
         run:TrainingRun, # The training
-        epoch:int, # From 0
+        epoch:int, # Epoch, counted from 0
         sizes:list, # `(height, width)` in pixels of every batch of the epoch
-        counts:list, # Its images
+        counts:list, # Number of images of every batch
     ):
         self.orig_lrs,self.fits,n = None,run.learn,sum(counts)
         factors = {s: run.lr_factor(s) for s in {*sizes}}
@@ -282,18 +284,18 @@ class FollowBS(Callback):
 
     @contextmanager
     def around(self, begin):
-        "The loop begins with its first batch"
+        "Add this callback to the learner, and run `begin()` around the first batch"
         if self.learn is None: self.fits.add_cb(self)
         with begin(): yield
 
     def before_batch(self):
-        "Raise the learning rates for this batch"
+        "Scale the learning rates for this batch"
         if not self.training: return
         self.orig_lrs = [h['lr'] for h in self.opt.hypers]
         self.opt.set_hyper('lr', [lr*item_or_last(self.factors, self.iter) for lr in self.orig_lrs])
 
     def after_batch(self):
-        "Restore the learning rates, and count the images"
+        "Restore the learning rates, and set `pct_train` by the number of images"
         if not self.training: return
         self._restore()
         self.learn.pct_train = item_or_last(self.pcts, self.iter)
@@ -303,7 +305,7 @@ class FollowBS(Callback):
         self.orig_lrs = None
 
     def close(self):
-        "Clean up after the loop"
+        "Restore the learning rates, and remove this callback from the learner"
         if self.learn is None: return
         self._restore()
         self.learn.remove_cb(self)
