@@ -24,28 +24,28 @@ from .resize import resize_with
 
 # %% ../nbs/05_backends.ipynb #6c4d3192
 def item_or_last(
-    o:list, # What each batch of an epoch has
-    i:int, # Which batch
+    o:list, # One value per batch of an epoch
+    i:int, # Number of the batch, counted from 0
 ):
     "Return `o[i]`, or the last item where there are more batches than expected"
     return o[min(i, len(o)-1)]
 
 class SizeBackend:
-    """How one loader makes batches of a size. This one resizes the finished batch, so it works for any loader
+    """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
     `finish` gives a batch its final form. Each gets the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
-    keep_original = False # True until it is known if the loss takes targets that became small; then `original` is the last batch as it came
+    keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
-        new_spec=BatchSpec, # Makes the `BatchSpec` of a sample
-        sample=None, # A few items as a batch; without it the first batch tells
+        new_spec=BatchSpec, # Called with a batch; returns its `BatchSpec`
+        sample=None, # A batch of a few items; without it the first batch is inspected
         method:str='interpolate', # How images are resized: interpolate, crop or lowpass
-        mode:str='bilinear', # How images are interpolated
-        multiple_of:int=1, # Sizes of images that are smaller or larger than the others are rounded down to a multiple of this
-        device=None, # Where batches are moved, before they are resized
-        move=None, # Called with a batch that will be resized
+        mode:str='bilinear', # Interpolation mode
+        multiple_of:int=1, # Round sides down to a multiple of this many pixels, for images that differ from the reference size
+        device=None, # Device to which batches are moved; None moves nothing
+        move=None, # Called with a batch before it is resized; returns the batch to resize
     ):
         self.new_spec,self.method,self.mode,self.multiple_of,self.device,self.move = new_spec,method,mode,multiple_of,device,move
         self.use(loader)
@@ -58,7 +58,7 @@ class SizeBackend:
         self.loader = loader
 
     def look(self,
-        sample, # A batch
+        sample, # A batch at full size
     ):
         "Find the images in a batch, and their full size"
         self.spec = self.new_spec(sample)
@@ -78,9 +78,9 @@ class SizeBackend:
         "Return a message why this loader cannot make batches of `size` in this way"
 
     def begin(self,
-        sizes:list, # Of every batch of the epoch; the last one counts for more
-        counts:list=None, # Items of every batch; None for the loader's own
-        skip:int=0, # Batches that were trained already
+        sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels; the last one is used for any further batch
+        counts:list=None, # Number of items of every batch; None: the loader's batch size
+        skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
         "Return the context in which an epoch begins, with its first batch"
         return nullcontext()
@@ -92,7 +92,7 @@ class SizeBackend:
         return sizes
 
     def at(self,
-        size:tuple, # Of the batch that is taken from the loader in this context
+        size:tuple, # Size of the batch in the schedule, `(height, width)` in pixels
     ):
         "Return the context in which the loader makes a batch"
         return nullcontext()
@@ -109,7 +109,7 @@ class SizeBackend:
 
     def resized(self,
         b, # A batch
-        target:tuple, # `(height, width)` in pixels of its first image
+        target:tuple, # Size of its first image after resizing, `(height, width)` in pixels
     ):
         "Resize the batch to `target`, unless that is its size already"
         if self.keep_original: self.original = b
@@ -122,11 +122,11 @@ class SizeBackend:
         return next(batches)
 
     def batches(self,
-        sizes:list, # Of every batch; the last one counts for more
-        counts:list=None, # Items of every batch; None for the loader's own
-        skip:int=0, # Batches that were trained already
+        sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels; the last one is used for any further batch
+        counts:list=None, # Number of items of every batch; None: the loader's batch size
+        skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "Iterate the loader once, from batch `skip` on, each batch as the loader makes it for its size"
+        "Iterate over the loader once, from batch `skip` on, and yield each batch before `finish`"
         batches = None
         for i in count(skip):
             with self.at(item_or_last(sizes, i)):
@@ -138,21 +138,21 @@ class SizeBackend:
             yield b
 
     def epoch(self, sizes, counts=None, skip=0):
-        "Iterate the loader once, with batch `i` at `sizes[i]`, from batch `skip` on"
+        "Iterate over the loader once, from batch `skip` on, and yield batch `i` at the scheduled size `sizes[i]`"
         for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.finish(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
 class SizeRatio:
-    "Images of `full_size` become `size`, and others smaller by the same ratio; each `(height, width)` in pixels"
+    "Ratio by which items are scaled: images of `full_size` get `size`, others are scaled alike; both `(height, width)` in pixels"
     size:tuple
     full_size:tuple
-    cache:object=None # A `DecodeCache`, for files that are decoded
+    cache:object=None # `DecodeCache` for decoded images, or None
     def of(self, size): return scale_size(size, self.size, self.full_size)
     @property
     def is_full(self): return self.size==self.full_size
 
-ratio_in_hand = ContextVar('ratio', default=None) # `SizeRatio` of the items that this thread makes
+ratio_in_hand = ContextVar('ratio', default=None) # `SizeRatio` at which this thread makes items, or None
 
 _sized = {'torchvision':('Resize','RandomResizedCrop','CenterCrop'), 'timm':('RandomResizedCropAndInterpolation',)}
 _holders = 'transform','transforms','target_transform','dataset','datasets'
@@ -198,9 +198,9 @@ def items_at(
 # %% ../nbs/05_backends.ipynb #7902a467
 def chunks(
     idxs, # Indices of all items of an epoch
-    counts:list, # Items of every batch
-    first:int=0, # The first batch that is wanted
-    step:int=1, # Every so many batches
+    counts:list, # Number of items of every batch
+    first:int=0, # Number of the first batch, from 0 to `step`-1
+    step:int=1, # Distance between the batches, for instance the number of workers
 ):
     "Yield the indices of every `step`th batch from `first` on"
     idxs = iter(idxs)
@@ -213,7 +213,7 @@ class _Indices(list):
     ratio = None
     def __iter__(self):
         info = get_worker_info()
-        with items_at(self.ratio, info.dataset) if info else nullcontext(): yield from list.__iter__(self)   # the main process: see `at`
+        with items_at(self.ratio, info.dataset) if info else nullcontext(): yield from list.__iter__(self)   # main process: see `at`
     def __reduce__(self): return _indices,([*list.__iter__(self)],self.ratio)
 
 def _indices(idxs, ratio):
@@ -234,7 +234,7 @@ class _SizedBatches:
 def with_attr(
     o, # Any object
     k:str, # Name of an attribute
-    v, # Its value for now
+    v, # Its value in this context
 ):
     "Set attribute `k` of `o` to `v` in this context"
     orig = o.__dict__.get(k)
@@ -254,9 +254,9 @@ class ItemsBackend(SizeBackend):
         self.small,self.cache,self.epoch_sizes = small,cache,()
 
     def use(self, loader):
-        self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # the last is what fastai's `DistributedDL` splits
+        self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
 
-    # ---- what there is
+    # ---- what the loader supports
 
     def has_numbers(self) -> bool:
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
@@ -266,10 +266,10 @@ class ItemsBackend(SizeBackend):
         return self.has_numbers() and self.dl.batch_sampler is not None and type(self.dl).__iter__ is DataLoader.__iter__
 
     def can_size(self) -> bool:
-        "True if the size can travel with the indices"
+        "Return True if the size can be sent to the dataset with the indices"
         if not self.deals_batches(): return False
         inner = self.dl.dataset.dataset if type(self.dl.dataset) is Subset else self.dl.dataset
-        return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # who takes indices all at once takes none while items are made
+        return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # workers pass the whole list to `__getitems__`
 
     def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
         "Return what is needed to plan larger batches, or why they are not possible"
@@ -281,14 +281,14 @@ class ItemsBackend(SizeBackend):
     # ---- a few items
 
     def drawn(self,
-        n:int, # Items wanted
-        size:tuple=None, # At which they are made; by default as they are
+        n:int, # Number of items
+        size:tuple=None, # Size in the schedule at which they are made, `(height, width)` in pixels; None: full size
         **kwargs, # Passed on to `some_items`
     ):
         "Return a batch of a few items, made outside an iteration; None if that fails"
         try:
             with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return some_items(self.dl, n, **kwargs)
-        except Exception: return   # for instance because they do not make one batch
+        except Exception: return   # for instance because the items cannot be collated
 
     def why_not(self, size):
         "Return a message why items cannot be made at `size`"
@@ -313,7 +313,7 @@ class ItemsBackend(SizeBackend):
         target = self.target_size(size)
         return SizeRatio(target, self.full_size, self.cache.open() if self.cache and target!=self.full_size else None)
 
-    def first(self, batches, skip): return super().first(batches, 0 if self.deals_batches() else skip)   # the batch sampler has skipped them
+    def first(self, batches, skip): return super().first(batches, 0 if self.deals_batches() else skip)   # `_SizedBatches` skips them
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
@@ -324,7 +324,7 @@ class ItemsBackend(SizeBackend):
         ratios = [self.ratio(s) for s in sizes] if self.small and self.full_size else [None]
         orig,running = dl.batch_sampler,getattr(dl, '_iterator', None)
         dl.__dict__['batch_sampler'] = batches = _SizedBatches(orig, ratios, counts, skip)
-        if running: running._index_sampler = batches   # of workers that persist
+        if running: running._index_sampler = batches   # of persistent workers
         try: yield
         finally:
             dl.__dict__['batch_sampler'] = orig
@@ -345,9 +345,9 @@ class DecoderBackend(SizeBackend):
     "Set the size of the loader's decoder"
     def __init__(self,
         loader, # Any loader
-        set_size, # Called with `(height, width)` in pixels; an object with an `output_size` has that set
+        set_size, # Function of `(height, width)` in pixels, or an object whose `output_size` is set
         *args,
-        per_batch:bool=False, # True if a size that is set before a batch is taken is the size of that batch
+        per_batch:bool=False, # Set the size before every batch, for a decoder that applies it to the next batch; False: once per epoch
         **kwargs
     ):
         super().__init__(loader, *args, **kwargs)
@@ -360,7 +360,7 @@ class DecoderBackend(SizeBackend):
         else: self.set_size(self.decoder_size)
 
     @property
-    def _has_size(self): return hasattr(self.set_size, 'output_size')   # also where it can be called, as a module can
+    def _has_size(self): return hasattr(self.set_size, 'output_size')   # takes precedence if it is also callable, such as a module
 
     def batches(self, *args):
         "Iterate the loader once, then restore `output_size`"

@@ -21,19 +21,19 @@ from .probe import LoaderWrapper, isolated, unwrap_dl
 
 # %% ../nbs/09_learner.ipynb #e9a00241
 def trains(
-    learn, # A `Learner` that fires an event
-) -> bool: # Whether it is the event of a training
-    "Not of `validate`, `get_preds`, `predict` or `lr_find`"
+    learn, # A `Learner` that calls its callbacks
+) -> bool: # False in `validate`, `get_preds`, `predict` and `lr_find`
+    "Return True if the learner is training"
     return not (learn.lock.locked() or hasattr(learn, 'lr_finder'))
 
 def _exporting(learn):
-    "Whether the learner is without optimizer and data, as `export` pickles it"
+    "Return True if the learner has neither optimizer nor data, as when `export` pickles it"
     try: return learn.opt is None and len(learn.dls.train_ds)==0
     except Exception: return False
 
 class OnlyTrains(Callback):
-    "A callback for training alone: `tta` runs without it, and an exported learner has one in its place that does nothing"
-    after_pred = after_loss = before_backward = after_backward = before_step = after_step = noop   # fastai takes 8 µs to find none
+    "Base class of callbacks for training only: `tta` runs without them, and `export` replaces them by a `Callback` that does nothing"
+    after_pred = after_loss = before_backward = after_backward = before_step = after_step = noop   # fastai looks up a missing one in 8 µs
 
     def __reduce_ex__(self, protocol):
         return (Callback,()) if self.learn is not None and _exporting(self.learn) else super().__reduce_ex__(protocol)
@@ -43,7 +43,7 @@ class OnlyTrains(Callback):
     @learn.setter
     def learn(self, learn):
         other = self.learn
-        if None not in (learn, other) and learn is not other and any(cb is self for cb in other.cbs):   # which trains on, with a copy
+        if None not in (learn, other) and learn is not other and any(cb is self for cb in other.cbs):   # the other learner keeps a copy
             alone = copy(self)
             other.cbs = other.cbs.map(lambda cb: alone if cb is self else cb)
             setattr(other, self.name, alone)
@@ -62,8 +62,8 @@ Learner.tta = _alone(Learner.tta)
 # %% ../nbs/09_learner.ipynb #8b4b3b6e
 def n_inputs(
     learn, # A `Learner`
-) -> int: # Or None
-    "The `n_inp` of the loaders, asked for without a trace"
+) -> int: # Number of inputs, or None
+    "Return the `n_inp` of the loaders without leaving a trace"
     dls = learn.dls
     dl = unwrap_dl(getattr(dls, 'train', None))
     if not isinstance(dl, DataLoader): return getattr(dls, 'n_inp', None)
@@ -73,27 +73,27 @@ def n_inputs(
 
 def spec_for(
     learn, # A `Learner`
-    pictures=None, # Positions, keys or attributes of the inputs that are pictures
-    resize_targ=None, # Whether targets follow
-): # Makes the `BatchSpec` of a sample
-    "How a learner tells the inputs of a batch from its targets; where it has a `_split` of its own, a batch is one input"
+    pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
+    resize_targ=None, # Which targets are resized, as in `BatchSpec`
+): # Function that returns the `BatchSpec` of a batch
+    "Return a function that makes a `BatchSpec` with the learner's inputs and targets; if `_split` is overridden, the batch is one input"
     whole = type(learn)._split is not Learner._split
     return partial(BatchSpec, n_inp=None if whole else n_inputs(learn), pictures=pictures, resize_targ=resize_targ, single_input=whole)
 
 # %% ../nbs/09_learner.ipynb #b5d3c204
 class SizedDL(LoaderWrapper):
-    "The loader `dl` for one loop of `learn`, with batch `i` made by `make(get, i)`"
+    "Wrap the loader of `learn` for one loop, in which `make(get, i)` makes batch `i`"
     _wrapper_attrs = 'learn','dl','make','on_break','begin','n','on_leave','started','done'
     def __init__(self,
-        learn, # Whose `dl` this becomes
+        learn, # `Learner` whose `dl` is replaced by this loader
         make, # Called as `make(get, i)`; returns batch `i`, which `get()` takes from the loader
         on_break=None, # Called when the loop ends before its last batch
-        begin=nullcontext, # Gives a context, in which the loader's iteration begins
-        n:int=None, # Batches, where they are not as many as the loader's own
+        begin=nullcontext, # Returns the context manager in which the loader's iterator is created and its first batch is taken
+        n:int=None, # Number of batches, if it is not the length of the loader
         on_leave=noop, # Called when the loop is over
     ):
         self.learn,self.dl,self.make,self.on_break,self.begin,self.n,self.on_leave = learn,learn.dl,make,on_break,begin,n,on_leave
-        self.started,self.done = False,False   # `started` is set by whose loop it is, with the first batch
+        self.started,self.done = False,False   # the callback that made this sets `started` in the first batch
         learn.dl = self
 
     def __len__(self): return len(self.dl) if self.n is None else self.n
@@ -119,7 +119,7 @@ class SizedDL(LoaderWrapper):
                 if self.on_break: self.on_break()
 
     def leave(self):
-        "Give the learner its own loader back"
+        "Restore the loader of the learner"
         if self.done: return
         self.done = True
         while type(self.learn.dl) is SizedDL and self.learn.dl.done: self.learn.dl = self.learn.dl.dl

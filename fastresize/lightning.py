@@ -35,14 +35,14 @@ from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/19_lightning.ipynb #d698b32d
 def _callback(trainer, name):
-    "The trainer's callback of Lightning's class `name`, by either of Lightning's names"
+    "Return the trainer's callback of the class `name`, from `lightning` or `pytorch_lightning`, or None"
     return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
 
 class TrainLength:
     "Length and progress of a training. Raises `ValueError` if the length is not known"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
-        n_batch:float, # Batches of an epoch, `inf` where that is not known
+        n_batch:float, # Batches per epoch, `inf` if not known
     ):
         self.trainer,self.n_batch = trainer,n_batch
         steps,known = trainer.max_steps,math.isfinite(n_batch)
@@ -88,12 +88,12 @@ class TrainLength:
         return max(done)
 
     def schedule(self,
-        growth:Growth, # The user's numbers
-        final:tuple, # `(height, width)` in pixels
+        growth:Growth, # Arguments of the user
+        final:tuple, # Final `(height, width)` in pixels
     ) -> SizeSchedule:
-        "The schedule of this training"
+        "Return the schedule of this training. Raises `ValueError` if `growth` needs epochs and their number is not known"
         fractions = growth.increase_mode==IncreaseMode.Batch and not any(map(is_int, (growth.start, growth.finish)))
-        if fractions: return growth.schedule(final, 1)   # they are the same in a training of any length
+        if fractions: return growth.schedule(final, 1)   # the same schedule for any length
         expect(not self.by_steps and math.isfinite(self.n_epoch), 'start', growth.start,
                'a fraction of training, as `finish`, and Batch mode, because the training has a length in steps and not in epochs')
         self.n_epoch = max(1, math.ceil(self.n_epoch))
@@ -109,7 +109,7 @@ class _WrappedLoader(LoaderWrapper):
 
     @property
     def _has_counts(self):
-        "True if the number of images in a batch follows its size"
+        "True if the number of images in a batch depends on its size"
         run = self.run
         return bool(not self.is_valid and run.args.max_bs and run.schedule and not run.refusal and run.is_on())
 
@@ -118,13 +118,13 @@ class _WrappedLoader(LoaderWrapper):
         if not run.is_on() or self.is_valid and (t.sanity_checking or not run.args.resize_valid): return iter(dl)
         if not self.is_valid and run.length is None:
             try: run.look(dl, _limited(dl, t.limit_train_batches))
-            except ValueError as e: run.refusal = e   # raised by `setup_epoch`: what an iteration raises, the trainer replaces by an error of its own
+            except ValueError as e: run.refusal = e   # raised by `setup_epoch`, because the trainer replaces an error raised here
         if not run.schedule or run.no_images or run.refusal: return iter(dl)
         if self.why is None: self._prepare()
         return iter(dl) if self.why and not self._has_counts else _Batches(self._planned, self._begin)
 
     def _planned(self):
-        "Sizes, and numbers of images or None, of the batches to come"
+        "Return sizes, and numbers of images or None, of the remaining batches"
         if self.is_valid: return [self.run.size_now()],None
         sizes,counts = self.run.planned(self.run.trainer.current_epoch)
         i = self.run.n_taken
@@ -162,13 +162,13 @@ class _WrappedLoader(LoaderWrapper):
         return why
 
 def _limited(dl, limit):
-    "Batches of an epoch of `dl`; `limit` is a number of them, or a fraction"
+    "Return the number of batches per epoch of `dl`; `limit` is the maximum, or a fraction of them"
     try: n = len(dl)
     except (TypeError,NotImplementedError): n = math.inf
     return min(n, limit) if isinstance(limit, int) else int(n*limit) if math.isfinite(n) else n
 
 class _Batches:
-    "Batches as they are planned when the first one is taken; `begin` begins an iteration"
+    "Iterate over `begin(*planned())`, which is called again if the plan has changed before the first batch is taken"
     def __init__(self, planned, begin):
         self.planned,self.begin,self.is_first = planned,begin,True
         self._start(planned())
@@ -181,7 +181,7 @@ class _Batches:
 
 _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_batch_transfer'
 
-def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # it goes by both names
+def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # two package names
 
 # %% ../nbs/19_lightning.ipynb #1eefc061
 class TrainerRun(TrainingRun):
@@ -189,11 +189,11 @@ class TrainerRun(TrainingRun):
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         args, # The callback
-        is_on, # Called to know if the callback takes part; a tuner's trials go without
+        is_on, # Function that returns True if the callback is active, which it is not in the trials of a tuner
     ):
         self.trainer,self.is_on,self.undo,self.length,self.announced,self.warned,self.tried = trainer,is_on,ExitStack(),None,False,False,False
-        self.made_size = None   # what the schedule names for the training batch in hand
-        self.refusal = None   # why the training cannot be
+        self.made_size = None   # size in the schedule of the current training batch
+        self.refusal = None   # error that is raised before the training begins
         self.args,self.backends,self._epoch = args,{},(None,None)
         super().__init__(args, math.inf, self.backend('train'), warn=warn)
         s = trainer.strategy
@@ -240,7 +240,7 @@ class TrainerRun(TrainingRun):
 
     def look(self,
         dl, # The training loader
-        n_batch:float, # Batches of an epoch, `inf` where that is not known
+        n_batch:float, # Batches per epoch, `inf` if not known
     ):
         "Find out the length of the training and the size of its images, and make the schedule"
         self.length,most = TrainLength(self.trainer, n_batch),self.args.max_bs
@@ -263,18 +263,18 @@ class TrainerRun(TrainingRun):
 
     @property
     def n_batch(self):
-        "Batches of an epoch, of as many images as the loader gives them"
-        if not self.args.max_bs: return self.trainer.num_training_batches   # loaders may be made anew
+        "Number of batches per epoch at the loader's own batch size"
+        if not self.args.max_bs: return self.trainer.num_training_batches   # the trainer may reload its loaders
         return _limited(unwrap_dl(self.trainer.fit_loop._combined_loader.flattened[0], False), self.trainer.limit_train_batches)
 
     def scale_lrs(self, optimizers):
-        "Have the learning rates follow the number of images in a batch"
+        "Scale the learning rates with the number of images in a batch"
         for opt in optimizers:
             expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', self.args.scale_lr, f'None beside {type(opt).__name__}, which has no hooks around its step')
             self.undo.callback(ScaledLRs(opt, lambda: self.lr_factor(self.made_size)).remove)
 
     def n_steps(self) -> int:
-        "Steps of the optimizer in the whole training"
+        "Return the number of optimizer steps in the whole training"
         return sum(math.ceil(len(self.sizes(e))/self.trainer.accumulate_grad_batches) for e in range(self.n_epoch))
 
     def _seen(self, dl):
@@ -287,7 +287,7 @@ class TrainerRun(TrainingRun):
             with no_trace(generators=find_generators(dl, *hooked)):
                 b = t.lightning_module._on_before_batch_transfer(some_items(dl, 4), dataloader_idx=0)
                 return self.transfer(b, dataloader_idx=0)
-        except Exception: return   # the first batch will tell
+        except Exception: return   # the first batch is inspected instead
 
     # ---- sizes
 
@@ -301,7 +301,7 @@ class TrainerRun(TrainingRun):
     def sizes(self, epoch): return self.planned(epoch)[0]
 
     @property
-    def n_taken(self): return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready   # batches, in this epoch
+    def n_taken(self): return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready   # batches taken in this epoch
 
     def size_now(self) -> tuple: # `(height, width)` in pixels
         "Return the size of the next training batch; in validation, of the last one"
@@ -313,7 +313,7 @@ class TrainerRun(TrainingRun):
         return item_or_last(self.sizes(self.trainer.current_epoch), i)
 
     def ends_with(self):
-        "The size that the training ends with"
+        "Return the size of the last batch of the training"
         if not self.length.is_clocked: return self.last_size(int(self.length.n_batch))
         return self.schedule.size_at(1 - 1/max(1, self.trainer.max_steps)) if self.length.by_steps else self.schedule.final
 
@@ -327,7 +327,7 @@ class TrainerRun(TrainingRun):
         if t.validating: return self._sized(b, ('valid',kwargs.get('dataloader_idx', 0)))
         loader = t.fit_loop._combined_loader
         if loader is None or len(loader.flattened)==1 or not isinstance(b, (dict,list,tuple)): return self._sized(b, 'train')
-        names = [*b] if isinstance(b, dict) else range(len(b))   # of several loaders at a time
+        names = [*b] if isinstance(b, dict) else range(len(b))   # a batch from several loaders
         parts = [self._sized(b[k], 'train' if n==0 else ('train',k)) for n,k in enumerate(names)]
         return dict(zip(names, parts)) if isinstance(b, dict) else type(b)(parts)
 
@@ -340,7 +340,7 @@ class TrainerRun(TrainingRun):
             self.set_references()
         if o.full_size is None: return self._give_up(b, key)
         if key=='train': self.make_schedule()
-        if not self.schedule: return b   # a validation that is resumed, before any training batch
+        if not self.schedule: return b   # a resumed validation, before any training batch
         if key=='train':
             announce(self)
             if not self.tried:
@@ -367,7 +367,7 @@ class TrainerRun(TrainingRun):
 def true_lengths(
     run:TrainerRun, # The training
 ):
-    "Where batches are larger while images are small, have the trainer know how many batches each epoch has, and how many steps there are in all"
+    "With `max_bs`, set the number of batches of each epoch and the total number of steps of the trainer in this context"
     trainer,loop = run.trainer,run.trainer.fit_loop
     cls,setup_data = type(trainer),loop.setup_data
     def setup_epoch():
@@ -377,7 +377,7 @@ def true_lengths(
         loop._combined_loader.limits = [run.n_batch]
         loop.max_batches = loop._data_fetcher.length = len(run.sizes(trainer.current_epoch))
         done = loop.epoch_loop.batch_progress
-        if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # of an epoch that had another length
+        if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # the epoch had another length before
         if isinstance(trainer.val_check_interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*trainer.val_check_interval))
     def n_steps(t):
         loop.setup_data()
@@ -391,7 +391,7 @@ def true_lengths(
 def announce(
     run:TrainerRun, # The training
 ):
-    "Print the schedule, and warn of what it does not reach"
+    "Print the schedule, and warn if the training does not reach full size"
     if run.announced or not run.schedule: return
     run.announced,s,n,t = True,run.schedule,run.length,run.trainer
     last = run.ends_with()
@@ -407,7 +407,7 @@ def announce(
     if names and run.args.resize_valid: print(f'{names}: what is measured at {size_str(last)} px is compared with itself, earlier sizes are not counted.')
 
 def _epoch_rows(run):
-    "Epochs, and their first and last sizes"
+    "Return rows of epochs and their first and last size, with equal neighbouring epochs in one row"
     rows = []
     for e in range(math.ceil(run.n_epoch)):
         sizes = run.epoch_sizes(e, int(run.length.n_batch))[0]
@@ -420,9 +420,9 @@ def preflight(
     run:TrainerRun, # The training
     batch, # Its first batch, at full size
 ):
-    "Try a step at full size, and every size, on a copy of the module, without a trace. Raises `SizeError`, or `torch.OutOfMemoryError` with advice"
+    "Run a step at full size, and try every size, on a copy of the module. Raises `torch.OutOfMemoryError` or `SizeError`"
     t,args = run.trainer,run.args
-    if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # others divide the model
+    if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # others shard
     sizes = [run.train.target_size(s, run.train.full_size) for s in run.schedule.sizes]
     with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
         factor = run.bs_factor(run.size_now())
@@ -445,10 +445,10 @@ def _dry_run(run, batch, full_size):
         x,_ = run.train.spec.split(run.train.resized(batch, full_size))
         dry_run(learn, x, (), "`precision='16-mixed'`, or `accumulate_grad_batches` with a smaller batch size")
     except torch.OutOfMemoryError: raise
-    except Exception: pass   # `forward` is not what takes the inputs of a batch, or there is none
+    except Exception: pass   # `forward` is missing, or does not accept the inputs of a batch
 
 class _Idle(GetAttr):
-    "An optimizer, a scheduler or a trainer that can be read, and changes nothing"
+    "Wrap an optimizer, a scheduler or a trainer, so that `step` and `zero_grad` change nothing and nothing is logged"
     _default,logger,loggers = 'orig',None,()
     def __init__(self, orig): self.orig = orig
     def step(self, closure=None, **kwargs): return closure() if callable(closure) else None
@@ -456,7 +456,7 @@ class _Idle(GetAttr):
     def toggle_model(self, *args, **kwargs): return nullcontext()
 
 def _on_trial(module, trainer):
-    "The copy `module`, with a trainer that it can read; what it logs goes nowhere, and its optimizers do not step"
+    "Prepare the copy `module` for a trial: it can read its trainer, but logs nothing, and its optimizers do not step"
     def idle(os): return lambda *args, **kwargs: _Idle(os[0]) if len(os)==1 else [_Idle(o) for o in os]
     for m in module.modules():
         if hasattr(m, '_trainer'): m._trainer = _Idle(trainer)
@@ -465,14 +465,14 @@ def _on_trial(module, trainer):
     return module
 
 def _try_step(run, name, spec, batch, sizes, *args):
-    "Try the module's step `name` at every size; why not, if that cannot be"
+    "Try the module's method `name` at every size; return why that is not possible, or None"
     t,is_split = run.trainer,spec.is_split(batch)
     def step(m, parts): return getattr(_on_trial(m, t), name)(rebuild(batch, enumerate(parts)) if is_split else parts[0], 0, *args)
     learn = SimpleNamespace(model=t.lightning_module, loss_func=None)
     return try_sizes(learn, spec, tuple(batch) if is_split else (batch,), (), sizes, forward=step)[0]
 
 def _try_sizes(run, batch, sizes):
-    "By `training_step` where targets follow, else by `forward`, or the other where that does not work; why not, if neither does"
+    "Try every size by `training_step` if targets are resized, else by `forward`; if that fails, by the other; return why neither works"
     spec,module = run.train.spec,run.trainer.lightning_module
     def by_forward(spec):
         x = spec.split(batch)[0]
@@ -484,11 +484,11 @@ def _try_sizes(run, batch, sizes):
         wish = run.args.resize_targ
         if wish is not None: raise SizeError(f'{e}. `resize_targ`={wish!r}: None has targets follow only where the loss allows it') from e
         alone = spec.without_targets()
-        if by_step(alone): raise   # nothing was learnt from that
+        if by_step(alone): raise   # it could not be tried without resizing targets
         for o in run.backends.values(): o.spec = o.spec and o.spec.without_targets()
 
 def _try_validation(run):
-    "Try `validation_step`, and the metrics in it, with a few items of each validation loader; why not, if that cannot be"
+    "Try `validation_step` and its metrics with a few items of each validation loader; return why that is not possible, or None"
     t = run.trainer
     loader = t.fit_loop.epoch_loop.val_loop._combined_loader
     if not run.args.resize_valid or not t.enable_validation or loader is None: return
@@ -504,7 +504,7 @@ def _try_validation(run):
         if why: return why
 
 def comparing(trainer):
-    "Callbacks of the trainer that keep a best: Lightning's checkpoints and early stopping, by either of its names"
+    "Return the callbacks that keep a best value: checkpoints and early stopping, from `lightning` or `pytorch_lightning`"
     def keeps(cb): return hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count')
     return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and keeps(cb)]
 
@@ -521,8 +521,8 @@ def forget_best(trainer):
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Arguments that cannot work raise `ValueError`, at construction where they can be known there, else before the first step.
-    `schedule` is that of the running or last fit, `current_size` the size of the batch in hand, `(height, width)` in pixels."""
+    Arguments that cannot work raise `ValueError`, at construction if possible, else before the first step.
+    `schedule` is the schedule of the running or last fit, `current_size` the size of its last batch, `(height, width)` in pixels."""
     run = None
     def __init__(self,
         initial_size:int|float|tuple=0.5, # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
@@ -530,7 +530,7 @@ class ProgressiveResizeCallback(L.Callback):
         finish:int|float=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
         increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
         increase_mode:IncreaseMode|str=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
-        resize_mode:str='bilinear', # Interpolation below full size: any 2-D mode of `F.interpolate`
+        resize_mode:str='bilinear', # Interpolation below full size: any 2D mode of `F.interpolate`
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
         resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
@@ -542,9 +542,9 @@ class ProgressiveResizeCallback(L.Callback):
         schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
         pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
         try_sizes:bool=True, # Try every size on a copy of the module before the first step
-        resize_items:bool=False, # Have the loader make items at the size of their batch, so that it keeps up
-        max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch; None: the loader's batch size
-        scale_lr:str='sqrt', # How the learning rate follows the batch size: linear, sqrt, or None
+        resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
+        max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
+        scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.judged,self.reached = schedule,schedule,None,None,(0,0)
@@ -583,7 +583,7 @@ class ProgressiveResizeCallback(L.Callback):
         run = self._active
         if not run: return
         n = run.n_batch
-        if not trainer.global_step: self.reached = 0,0   # another training
+        if not trainer.global_step: self.reached = 0,0   # a new training
         if run.length is None or run.length.n_batch!=n: run.look(trainer.fit_loop._combined_loader.flattened[0], n)
         i = 0 if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch else run.n_taken
         if not run.schedule or any(a<b for a,b in zip(run.size_of(i), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
@@ -632,7 +632,7 @@ class ProgressiveResizeCallback(L.Callback):
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
         for k,v in size_columns(size, ['size'] if square else ['height','width']).items():
-            v = torch.tensor(float(v))   # a number would be copied to the device, for which that has to be waited for
+            v = torch.tensor(float(v))   # Lightning would copy a number to the device, which synchronizes it
             log(f'progressive_resize_{k}', v, prog_bar=False, logger=True)
             log(k, v, prog_bar=True, logger=False)
 

@@ -27,30 +27,30 @@ def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_m
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
 
-class _NotToBeTaken(AttributeError, TypeError): "What another loader would be made of, which would then know no sizes"
+class _NotToBeTaken(AttributeError, TypeError): "Raised for an attribute from which a loader without the sizes could be made"
 
 def _length(loader):
     try: return len(loader)
     except (TypeError,NotImplementedError): return
 
 def look_at(
-    backend:SizeBackend, # Of a loader
+    backend:SizeBackend, # Backend of a loader
 ):
-    "Find out what images of the loader measure, from a few items that are drawn without a trace, where that consumes none"
+    "Set `spec` and `full_size` of the backend from a few items, read without a trace, or leave both None if that is not possible"
     draw = getattr(backend, 'drawn', None)
-    for n in (4,1) if draw else ():   # several may have no size in common
+    for n in (4,1) if draw else ():   # several items may differ in size
         if (sample := draw(n)) is not None: backend.look(sample)
         if backend.full_size: return
     backend.spec = None
 
 def backend_for(
     loader, # Any loader
-    set_size=None, # Sets the size of its decoder
-    per_batch:bool=False, # True if the decoder may be told before every batch
-    small:bool=False, # Make items small where they can be
+    set_size=None, # Function that sets the size of the decoder, or an object whose `output_size` is set
+    per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
+    small:bool=False, # Make items at the size of their batch, for a PyTorch `DataLoader`
     **kwargs, # Passed on to the backend
 ) -> SizeBackend:
-    "How a loader of PyTorch, or any other, makes batches of a size"
+    "Return the backend for a loader: `DecoderBackend` with `set_size`, `ItemsBackend` for a PyTorch `DataLoader`, else `SizeBackend`"
     if set_size is not None: return DecoderBackend(loader, set_size, per_batch=per_batch, **kwargs)
     if not isinstance(loader, DataLoader): return SizeBackend(loader, **kwargs)
     res = ItemsBackend(loader, small=small, **kwargs)
@@ -58,10 +58,10 @@ def backend_for(
     return res
 
 class SizedLoader(GetAttr):
-    """A loader whose batches have the sizes of a schedule; `sized_loader` makes one
+    """A loader whose batches have the sizes of a schedule, returned by `sized_loader`
 
-    `size` is that of the last batch, `(height, width)` in pixels, `epoch` the number of the running or last pass, `lr_factor` what the
-    learning rate should be multiplied by in this batch, where `max_bs` makes it larger."""
+    `size` is the size of the last batch, `(height, width)` in pixels; `epoch` is the epoch of the running or last pass, counted from 0;
+    `lr_factor` is the factor of the learning rate for the last batch, which differs from 1 only with `max_bs`."""
     _default = 'loader'
     def __init__(self, loader, run, backend, n_batch, optimizer, why):
         self.loader,self.run,self.backend,self.why = loader,run,backend,why
@@ -86,22 +86,22 @@ class SizedLoader(GetAttr):
         return f'SizedLoader: {size_str(self.schedule.initial)} to {size_str(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
-        epoch:int, # From 0
-        skip:int=0, # Batches of it that were trained already
+        epoch:int, # Epoch, counted from 0
+        skip:int=0, # Number of batches to skip at its beginning, to resume in mid-epoch
     ):
-        "Say which epoch comes next, also to samplers that want to know"
+        "Set the epoch of the next pass, also in the samplers that have a `set_epoch`"
         expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
         expect(is_int(skip) and skip>=0, 'skip', skip, 'a number of batches, 0 or more')
         self._next,self._skip,self._set = epoch,skip,True
         batches = self.loader.__dict__.get('batch_sampler') if hasattr(self.loader, '__dict__') else None
         listeners = [getattr(self.loader, 'sampler', None), batches, getattr(batches, 'sampler', None)]
-        if hasattr(self.loader, 'set_epoch'): listeners = [self.loader]   # which tells its own
+        if hasattr(self.loader, 'set_epoch'): listeners = [self.loader]   # it calls `set_epoch` of its samplers itself
         for o in {id(o): o for o in listeners if hasattr(o, 'set_epoch')}.values(): o.set_epoch(epoch)
 
     def sizes(self,
-        epoch:int, # From 0
+        epoch:int, # Epoch, counted from 0
     ) -> list: # `(height, width)` in pixels
-        "The size of every batch of an epoch"
+        "Return the size of every batch of an epoch"
         return self.backend.made_sizes(self.run.epoch_sizes(epoch, self.n_batch)[0])
 
     def __iter__(self):
@@ -109,7 +109,7 @@ class SizedLoader(GetAttr):
         evaluation,epoch,skip = _is_evaluation(),self._next,self._skip
         if evaluation: skip = 0
         sizes,counts = self.run.epoch_sizes(epoch, self.n_batch)
-        if not self._has_length: sizes = sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)]   # it may be one endless pass
+        if not self._has_length: sizes = sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)]   # or one endless pass
         return self._pass(epoch, sizes, counts, skip, evaluation)
 
     def _pass(self, epoch, sizes, counts, skip, evaluation):
@@ -124,14 +124,14 @@ class SizedLoader(GetAttr):
                 if not evaluation and i==skip+1: self._warn_of_passes(epoch)
                 if not evaluation and (i+1)%n==0: self._count(epoch + i//n)
                 yield b
-            if not evaluation and self._next<=epoch + i//n: self._count(epoch + i//n)   # shorter than it said
+            if not evaluation and self._next<=epoch + i//n: self._count(epoch + i//n)   # the pass had fewer batches than expected
         finally:
             self.lr_factor = 1.
             if self._scaled: self._scaled.restore()   # a step may have raised an error
-            if not evaluation and self._next==epoch: self._partial += i>skip   # more than a look
+            if not evaluation and self._next==epoch: self._partial += i>skip   # a single batch was perhaps only inspected
 
     def _count(self, epoch):
-        "A whole epoch is over, or as good as"
+        "Count `epoch` as done, and begin the next one"
         self._next,self._skip,self._partial = epoch+1,0,0
         self._passes += 1
 
@@ -143,7 +143,7 @@ class SizedLoader(GetAttr):
                  '`n_batch` says how many batches an epoch has, or `loader.set_epoch` which epoch it is')
 
     def _check_processes(self):
-        "Every process that shares a training needs its own part of the items"
+        "Raise `ValueError` if each process of a distributed training would train on all items"
         n,dl = _n_processes(),self.loader
         if n==1 or not isinstance(dl, DataLoader) or type(dl).__module__.startswith('accelerate.'): return
         accelerate = sys.modules.get('accelerate.state')
@@ -154,14 +154,14 @@ class SizedLoader(GetAttr):
 
 # %% ../nbs/08_loops.ipynb #9c417773
 def _forward(model, xb):
-    "Call `model` with the inputs; with keywords where it does not take a dict"
+    "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
     except TypeError:
         if isinstance(xb[0], dict): return model(**xb[0])
         raise
 
 def _try_model(model, backend, schedule):
-    "Try every size on `model`. Raises `SizeError` for one that it cannot take"
+    "Try every size on a copy of `model`. Raises `SizeError` for a size at which it fails"
     sample = backend.drawn(2) if hasattr(backend, 'drawn') else None
     if sample is None: return warn('`model`: sizes are not tried beforehand, because items of the loader cannot be drawn beforehand')
     device = next((p.device for p in model.parameters()), None)
@@ -172,24 +172,24 @@ def _try_model(model, backend, schedule):
     if why: warn(f'`model`: sizes are not tried beforehand, because {why}')
 
 def sized_loader(
-    loader, # A `DataLoader` of PyTorch, or anything that gives batches when it is iterated
+    loader, # A PyTorch `DataLoader`, or anything that can be iterated for batches once per epoch
     schedule:SizeSchedule, # From `size_schedule(final_size, n_epoch)`
     n_epoch:int, # Length of the training in epochs
-    method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in the finished batch
-    resize_mode:str='bilinear', # How finished batches are interpolated: any 2-D mode of `F.interpolate`
+    method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two only resize finished batches
+    resize_mode:str='bilinear', # Interpolation of finished batches: any 2D mode of `F.interpolate`
     resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
     pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
-    resize_items:bool=False, # Have the loader make items at the size of their batch, so that it keeps up
-    n_batch:int=None, # Batches of an epoch; by default the length of the loader
-    device=None, # Move batches there first, so that they are resized there
-    model=None, # Try every size on a copy of this model, before the training begins
-    max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch
-    optimizer=None, # With `max_bs`: its learning rates follow the number of images in a batch
-    scale_lr:str='sqrt', # How they follow the batch size: linear, sqrt, or None
-    set_size=None, # Instead of resizing: a function that tells the loader's decoder `(height, width)`, or an object whose `output_size` is set
-    per_batch:bool=False, # With `set_size`: tell it before every batch, not once an epoch
+    resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
+    n_batch:int=None, # Batches per epoch; by default the length of the loader
+    device=None, # Move batches to this device before they are resized
+    model=None, # Try every size on a copy of this model before training
+    max_bs:int=None, # Maximum images per batch while images are small, with at most the pixels of a full-size batch
+    optimizer=None, # With `max_bs`: PyTorch optimizer whose learning rates scale with the number of images in a batch
+    scale_lr:str='sqrt', # How the learning rates scale with the batch size: linear, sqrt, or None
+    set_size=None, # Instead of resizing: a function that sets `(height, width)` in the decoder, or an object whose `output_size` is set
+    per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
-    "Iterate `loader` with each batch at the size that `schedule` has for it. Raises `ValueError` for what cannot work"
+    "Return a loader of the batches of `loader`, each at its scheduled size. Raises `ValueError` for arguments that cannot work"
     expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once for every epoch')
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not sized already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`')

@@ -36,13 +36,13 @@ def _forget_watchers(model):
         for k in [k for k,h in hooks.items() if _watches(h)]: del hooks[k]
 
 def _set_mode(model, train):
-    "Training or evaluation mode, without the layers that in training would wait for other processes"
+    "Set training or evaluation mode, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
     model.train(train)
     for m in model.modules():
         if isinstance(m, nn.SyncBatchNorm): m.eval()
 
 def _stateless(f):
-    "True if calling the function `f` leaves no trace, as far as its closure shows"
+    "Return True if calling `f` leaves no trace, as far as its buffers and its closure show"
     if isinstance(f, nn.Module): return not [*f.buffers()]
     if isinstance(f, partial): return all(map(_stateless, (f.func, *f.args, *f.keywords.values())))
     if not isinstance(f, types.FunctionType): return isinstance(f, (types.BuiltinFunctionType,type,str,int,float,type(None)))
@@ -57,8 +57,8 @@ def _shadow(p):
 @contextmanager
 def shadow_step(
     learn, # Anything with a `model` and a `loss_func`, such as a `Learner`
-): # Model, and loss function or None
-    "Copies of the model and the loss that share the parameters, ready to be trained; no loss if calling it leaves a trace. Raises what copying raises"
+): # `(model, loss function)`; the loss function is None if calling it may leave a trace
+    "Yield copies of model and loss function that share the parameters, then restore the parameters. Raises what copying raises"
     model = unwrap_model(learn.model)
     params = [p for p in model.parameters() if type(p) is nn.Parameter]
     values = [p.detach().to('cpu', copy=True) for p in params]
@@ -77,7 +77,7 @@ def shadow_step(
 
 # %% ../nbs/06_preflight.ipynb #1328a17f
 def step_spec(
-    spec:BatchSpec, # Of the loader's batches
+    spec:BatchSpec, # Spec of the loader's batches
     xb:tuple, # Inputs as the model gets them
     yb:tuple, # Targets
 ) -> BatchSpec: # Of `(*xb, *yb)`
@@ -86,7 +86,7 @@ def step_spec(
     return BatchSpec((*xb,*yb), len(xb), spec.names, spec.resize_targ)
 
 def at_size(
-    spec:BatchSpec, # Of `(*xb, *yb)`
+    spec:BatchSpec, # Spec of `(*xb, *yb)`
     xb:tuple, # Inputs as the model gets them
     yb:tuple, # Targets
     size:tuple, # `(height, width)` in pixels
@@ -99,14 +99,14 @@ def at_size(
 def n_items(
     b, # A batch
 ) -> int:
-    "Number of items in a batch"
+    "Return the number of items in a batch"
     return next((len(t) for t in leaves(b) if t.ndim), 0)
 
 def tile_batch(
-    b, # A batch, tuples of tensors
-    bs:int, # Items wanted
-): # The same with `bs` items in every tensor, plain tensors
-    "Repeat the items of batch `b`, or leave the last ones out, until there are `bs`"
+    b, # A batch
+    bs:int, # Number of items
+): # A batch like `b` with `bs` items, in plain tensors
+    "Repeat the items of batch `b`, or drop the last ones, to get `bs` items"
     def f(t):
         t = t.as_subclass(torch.Tensor)
         return t.index_select(0, torch.arange(bs, device=t.device)%len(t)) if t.ndim and len(t)!=bs else t
@@ -115,7 +115,7 @@ def tile_batch(
     return map_tensors(f, b)
 
 # %% ../nbs/06_preflight.ipynb #a7e12544
-def _state(opt): return getattr(getattr(opt, 'opt', opt), 'state', {})  # `Lookahead` and `OptimWrapper` have it one level down
+def _state(opt): return getattr(getattr(opt, 'opt', opt), 'state', {})  # `Lookahead` and `OptimWrapper` have it in their `opt`
 
 def _n_averages(learn):
     "Return how many tensors of a parameter's size the optimizer keeps for each one, from a step of a new optimizer"
@@ -151,23 +151,23 @@ def _gradients_aside(model):
 
 # %% ../nbs/06_preflight.ipynb #5e1494b1
 def _loss(learn, loss, pred, yb):
-    "The loss of a batch; where there is none to be had from predictions and targets alone, any number that depends on the predictions"
+    "Return the loss of a batch; without a loss function or targets, a number computed from the predictions"
     if loss is None or not len(yb): return sum(t.float().mean() for t in leaves(pred) if t.is_floating_point())
     if hasattr(learn, 'mixed_precision'): pred = map_tensors(lambda t: t.float() if t.is_floating_point() else t, pred)   # as fastai does
     res = loss(pred, *yb)
     return res.mean() if isinstance(res, torch.Tensor) else None
 
 def _keeps_gradients(opt):
-    "True for fastai's own optimizers, whose `zero_grad` sets gradients to zero and keeps them"
+    "Return True for fastai's own optimizers, whose `zero_grad` sets gradients to zero, not to None"
     return hasattr(opt, 'hypers') and not hasattr(opt, 'opt')
 
 def dry_run(
-    learn, # Anything with `model`, `loss_func`, `opt` and `opt_func`, such as a `Learner`, with its model in place
+    learn, # Anything with `model`, `loss_func`, `opt` and `opt_func`, such as a `Learner`, with its model on the device
     xb:tuple, # Inputs of a batch, on the model's device
     yb:tuple, # Its targets
-    remedy:str='`learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size', # What helps where there is no room
+    remedy:str='`learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size', # Advice in the error message
 ):
-    "One training step that leaves no trace. Raises `torch.OutOfMemoryError` with advice if there is no room for it"
+    "Run a training step without a trace. Raises `torch.OutOfMemoryError` with advice if it does not fit into memory"
     why = None
     with no_trace(), torch.compiler.set_stance('force_eager'), _gradients_aside(learn.model):
         try:
@@ -187,7 +187,7 @@ def dry_run(
     if why: raise out_of_memory(BatchSpec((*xb,), len(xb)), xb, why, remedy)
 
 def is_oom(e:Exception) -> bool:
-    "Whether there was no memory left; Apple's MPS says so by a bare `RuntimeError`"
+    "Return True if `e` reports that memory ran out, for which Apple's MPS raises a bare `RuntimeError`"
     return isinstance(e, torch.OutOfMemoryError) or 'out of memory' in str(e)
 
 def out_of_memory(spec, xb, why, remedy):
@@ -217,10 +217,10 @@ size_advice = ("Adaptive pooling before the last linear layer makes a model take
                "`try_sizes=False` tries nothing")
 
 # %% ../nbs/06_preflight.ipynb #fe85beb4
-class SizeError(ValueError): "A scheduled size that a model, a loss or a metric cannot take, although it takes full size"
+class SizeError(ValueError): "Raised for a scheduled size at which the model, the loss or a metric fails, although it works at full size"
 
 def _forward(model, xb):
-    if hasattr(model, 'reset'): model.reset()   # as fastai does where a training begins
+    if hasattr(model, 'reset'): model.reset()   # as fastai does at the beginning of training
     return model(*xb)
 
 def _raised(f, *args):
@@ -229,19 +229,19 @@ def _raised(f, *args):
     except Exception as e: return None,e
 
 def try_sizes(
-    learn, # Anything with `model` and `loss_func`, such as a `Learner`, with its model in place
-    spec:BatchSpec, # Of `(*xb, *yb)`
+    learn, # Anything with `model` and `loss_func`, such as a `Learner`, with its model on the device
+    spec:BatchSpec, # Spec of `(*xb, *yb)`
     xb:tuple, # Inputs of a batch, on the model's device
     yb:tuple, # Its targets
-    sizes:tuple, # `(height, width)` of every size in pixels, full size last
-    n:int=2, # Items to try with: as many as the smallest batch of the training has, if that is one
+    sizes:tuple, # Every size, `(height, width)` in pixels, full size last
+    n:int=2, # Number of items to try with; 1 if the training has a batch of one item
     metrics:dict={}, # Functions of predictions and targets, by name
-    forward=_forward, # Called with a copy of the model and inputs
-) -> tuple: # Why nothing could be tried, or None; and True if the loss takes targets only as they are
-    """Run `n` items at every size through copies of model, loss and metrics. Raises `SizeError` if full size works but not every other
+    forward=_forward, # Called with a copy of the model and the inputs; returns predictions
+) -> tuple: # Why sizes could not be tried, or None; and True if the loss accepts targets only at full size
+    """Run `n` items at every size through copies of model, loss and metrics. Raises `SizeError` if only full size works
 
-    Where the user leaves it open if targets follow, and the loss takes them at their own size alone, they stay."""
-    benchmark,torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark,False   # there is no use in tuning for so few items
+    If `resize_targ` is None, and the loss fails with resized targets but accepts targets at full size, these are used from there on."""
+    benchmark,torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark,False   # tuning is not worthwhile for so few items
     try:
         with no_trace(), torch.no_grad(), torch.compiler.set_stance('force_eager'), shadow_step(learn) as (model,loss):
             return _try_all(_Trial(learn, model, loss, metrics, forward), spec, tile_batch(xb, n), tile_batch(yb, n), sizes, n)
@@ -252,12 +252,12 @@ def try_sizes(
         torch.clear_autocast_cache()
 
 class _Trial:
-    "Model, loss and metrics at one size after the other"
+    "Call copies of model, loss and metrics at one size after the other, and return what they raise"
     def __init__(self, learn, model, loss, metrics, forward):
         self.learn,self.model,self.loss,self.metrics,self.forward,self.layers = learn,model,loss,metrics,forward,_Layers(model)
 
     def model_fails(self, xb):
-        "What the model raises; keeps its predictions"
+        "Return what the model raises, or None, and store its predictions"
         self.layers.at_work.clear()
         self.pred,e = _raised(self.forward, self.model, xb)
         return e
@@ -265,7 +265,7 @@ class _Trial:
     def loss_fails(self, yb): return _raised(_loss, self.learn, self.loss, self.pred, yb)[1]
 
     def failing_metrics(self, yb):
-        "What each metric raises that raises something"
+        "Return the exceptions of the metrics that raise one, by name"
         raised = {k: _raised(f, self.pred, *yb)[1] for k,f in self.metrics.items()} if len(yb) else {}
         return {k: e for k,e in raised.items() if e is not None}
 

@@ -37,7 +37,7 @@ from .transforms import Steer
 from .throughput import mark, n_workers, seconds_between
 
 # %% ../nbs/18_preview.ipynb #57dacb5b
-_with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # what changes the cost of a step
+_with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # callbacks that change the cost of a step
 
 def _copies(learn):
     "Copies of model, loss function and optimizer function that belong together; of the last two alone where the model has to stay"
@@ -79,20 +79,20 @@ def _twin(learn, cbs):
         res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _with] + [copy(o) for o in L(cbs)])
         try:
             with res.no_logging(): yield res
-        finally: res.opt = None   # nothing holds on to the optimizer's memory
+        finally: res.opt = None   # free the memory of the optimizer
 
 # %% ../nbs/18_preview.ipynb #1dd8a41b
 class _OneBatch(Callback):
-    "End the fit after its first batch, and keep the plan that it was made by"
+    "End the fit after its first batch, and store its `LearnerRun` as `plan`"
     order = 1000
     def after_batch(self):
         cb = self.progressive_resize
         self.plan = cb.training_run
-        cb.stop()   # this is no training that ended too early
+        cb.stop()   # no warning that the training has ended early
         raise CancelFitException
 
 class _AtSize(Callback):
-    "Train and validate at one size of a training"
+    "Train at one size of a `LearnerRun`, and validate at it if `resize_valid`"
     order = ProgressiveResize.order
     def __init__(self, plan, size): self.plan,self.size,self.loop = plan,size,None
     def before_train(self): self._wrap(self.plan.train)
@@ -106,7 +106,7 @@ class _AtSize(Callback):
     def _wrap(self, backend): self.loop = self.plan.loop_at(self.size, backend)
 
 class _Stopwatch(Callback):
-    "Mark the end of each of at most `n` training and `n` validation batches, or as many as `seconds` allow, and cancel what follows"
+    "Record the end of each batch, and cancel training, and validation, after `n` batches or after `seconds`"
     order = 1000
     def __init__(self, n, seconds=None): self.n,self.seconds,self.marks = n,seconds,{}
     def _mark(self): self.marks.setdefault(self.training, []).append(mark(next(self.model.parameters()).device))
@@ -122,7 +122,7 @@ class _Stopwatch(Callback):
 
 # %% ../nbs/18_preview.ipynb #5090fcd9
 def _pace(marks, n_warm):
-    "Seconds to begin, and seconds a batch from then on"
+    "Return the seconds to start a loop, and the seconds per batch after `n_warm` batches"
     if len(marks)<2: return 0.,0.
     n_warm = min(n_warm, (len(marks)-1)//2)
     a_batch = seconds_between(marks[n_warm], marks[-1])/(len(marks)-1-n_warm)
@@ -152,10 +152,10 @@ def _planned(twin, cb, n_epoch) -> LearnerRun:
     return first.plan
 
 def _measure(twin, plan, size, n_batch, seconds=None):
-    "Seconds to begin and seconds a batch at `size`, in training and in validation"
+    "Return seconds to start and seconds per batch at `size`, of training and then of validation"
     n = _most_workers(twin.dls)
-    n_warm = 2+2*n                                  # what the workers load ahead, and two
-    watch = _Stopwatch(n_warm + max(n_batch, 2*n), seconds)  # workers deliver in turn: less than a few turns would miss the waiting
+    n_warm = 2+2*n                                  # batches that workers prefetch, and two
+    watch = _Stopwatch(n_warm + max(n_batch, 2*n), seconds)  # two batches per worker, to include the wait for data
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return [*_pace(watch.marks[True], n_warm), *_pace(watch.marks.get(False, ()), n_warm)]
 
@@ -164,13 +164,13 @@ def _measure(twin, plan, size, n_batch, seconds=None):
 class Preview:
     "The predicted time of a training, at full size and progressively"
     schedule:SizeSchedule # The schedule of the training
-    n_epoch:int # Its length in epochs
-    n_batches:tuple # Training and validation batches of an epoch
-    paces:dict # `(height, width)` to `[seconds to begin, seconds a batch]`, of training and then of validation
-    resize_valid:bool=True # Whether validation is at the size of the training
-    compiled:bool=False # Whether the model is compiled, which takes time that is not measured
-    with_items:object=None # The `Preview` of the same training with `resize_items=True`, where that was tried
-    growth:Growth=None # What makes the schedule of a longer or shorter training, where that is not the same
+    n_epoch:int # Length of the training in epochs
+    n_batches:tuple # Training and validation batches per epoch
+    paces:dict # By `(height, width)`: seconds to start and seconds per batch of training, then the same of validation
+    resize_valid:bool=True # True if validation is at the size of the training
+    compiled:bool=False # True if the model is compiled, which takes time that is not measured
+    with_items:object=None # `Preview` of the same training with `resize_items=True`, or None if that was not tried
+    growth:Growth=None # Makes the schedule of a longer or shorter training; None: the schedule does not depend on the length
     begins:float=0. # Seconds until the first batch was trained
     minutes:float=None # The time limit of the training, if one was given
     n_full:int=None # How many epochs at full size fit into that
@@ -202,8 +202,8 @@ class Preview:
         return res
 
     def during(self,
-        first:float, # From which epoch, counted from 0
-        last:float, # To which
+        first:float, # Start in epochs from the beginning of the training
+        last:float, # End in epochs from the beginning of the training
     ) -> float: # Seconds
         "Return the seconds that these epochs take, validation included, from the fraction of each size alone"
         edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
@@ -233,8 +233,8 @@ class Preview:
 
 # %% ../nbs/18_preview.ipynb #4e38fc2e
 @patch
-def to_df(self:Preview) -> pd.DataFrame: # One row a size
-    "`from_epoch`, `size` in pixels, `ms_per_batch` of training, whether that was `measured`, and `share_pct` of the predicted time"
+def to_df(self:Preview) -> pd.DataFrame: # One row per size
+    "Return the columns `from_epoch`, `size` in pixels, `ms_per_batch` in training, `measured` (else interpolated), and `share_pct` of time"
     at = [0.,*(p*self.n_epoch for p in self.schedule.pcts)]
     rows = [(e, size_str(s), 1000*self.pace(s)[1], s in self.paces, 100*t/self.seconds) for e,(s,t) in zip(at, self._by_size.items())]
     return pd.DataFrame(rows, columns=['from_epoch','size','ms_per_batch','measured','share_pct'])
@@ -254,7 +254,7 @@ def verdict(self:Preview) -> str:
     "Return why it does not pay, in a sentence; empty if it saves a tenth of the time or more"
     if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>1.1: return ''
     s = self.schedule
-    times = s.bs_at(s.initial, *self.larger[1:3])/self.larger[1] if self.larger else 1   # as many images
+    times = s.bs_at(s.initial, *self.larger[1:3])/self.larger[1] if self.larger else 1   # for as many images
     share = self.pace(s.initial)[1]/self.pace(s.final)[1]/times
     batches = Counter(b for e in range(self.n_epoch) for b in self.sizes_of(s, e))
     steps = sum(n*self.pace(b)[1] for b,n in batches.items())
@@ -294,9 +294,9 @@ def _repr_markdown_(self:Preview):
 @patch
 def plot(self:Preview,
     axs=None, # Two matplotlib axes to draw on
-    figsize:tuple=(9,3), # `(width, height)` in inches, where there are no `axs`
+    figsize:tuple=(9,3), # `(width, height)` in inches, if `axs` is not given
 ):
-    "Draw the schedule, and beside it the time of a training batch at each size"
+    "Plot the schedule, and beside it the time per training batch at each size"
     import matplotlib.pyplot as plt
     if axs is None: axs = plt.subplots(1, 2, figsize=figsize, layout='constrained', width_ratios=(3,2))[1]
     self.schedule.plot(self.n_epoch, ax=axs[0], resize_valid=self.resize_valid)
@@ -313,11 +313,11 @@ def plot(self:Preview,
 
 # %% ../nbs/18_preview.ipynb #b90d52e4
 def max_epochs(
-    seconds, # What `n` epochs take; more for more
-    least:int, # The fewest that there may be
-    most:float, # Seconds that there are
-) -> int: # Or 0
-    "The largest number of epochs from `least` on of which `seconds(n)` is at most `most`"
+    seconds, # Function that returns the seconds of `n` epochs, increasing with `n`
+    least:int, # Minimum number of epochs
+    most:float, # Time limit in seconds
+) -> int: # Number of epochs, or 0 if `least` epochs take too long
+    "Return the largest number of epochs, `least` or more, whose `seconds(n)` is at most `most`"
     if seconds(least)>most: return 0
     n = least
     while seconds(2*n)<=most: n *= 2
@@ -329,17 +329,17 @@ def max_epochs(
 
 @patch
 def lasting(self:Preview, n_epoch:int) -> Preview:
-    "The same for a training of `n_epoch` epochs"
+    "Return the preview of a training of `n_epoch` epochs"
     schedule = self.growth.schedule(self.schedule.final, n_epoch) if self.growth else self.schedule
     def like(p): return replace(p, schedule=schedule, n_epoch=n_epoch)
     return replace(like(self), with_items=self.with_items and like(self.with_items))
 
 @patch
 def within(self:Preview,
-    minutes:float, # For the training, with its validations
-    spent:float=0., # Seconds of them that are gone already
-) -> Preview: # Of a training that fits into that; `n_epoch` and `n_full` are its epochs, progressively and at full size
-    "The longest training that fits into a time. Raises `ValueError` where not one epoch does"
+    minutes:float, # Time limit in minutes, validation included
+    spent:float=0., # Seconds of the time limit that have passed already
+) -> Preview: # `n_epoch` and `n_full` are the numbers of epochs that fit, progressively and at full size
+    "Return the preview of the longest training that fits into a time. Raises `ValueError` if not even the shortest one does"
     least = next(n for n in range(1, 1001) if _makes(self.growth, self.schedule.final, n))
     shortest,left = self.lasting(least),60*minutes-spent
     def seconds(n): return self.begins + self.lasting(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
@@ -349,20 +349,20 @@ def within(self:Preview,
     return replace(self.lasting(n), minutes=minutes, n_full=n_full)
 
 def _makes(growth, final, n):
-    "Whether there is a schedule for `n` epochs"
+    "Return True if there is a schedule for `n` epochs"
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
 # %% ../nbs/18_preview.ipynb #de91b354
 def _three(sizes):
-    "The first of `sizes`, the last, and the one that lies between them by its pixels"
+    "Return the first and the last of `sizes`, and the one whose area is nearest to their mean area"
     middle = (area(sizes[0])+area(sizes[-1]))/2
     return list(dict.fromkeys([sizes[0], min(sizes, key=lambda s: abs(area(s)-middle)), sizes[-1]]))
 
-_longest = 30 # Seconds, about, that a preview may take
+_longest = 30 # Approximate maximum time of a preview in seconds
 
 def _arguments(cb):
-    "What `ProgressiveResize` was called with, where that is not its default"
+    "Return the arguments of a `ProgressiveResize` that differ from their defaults"
     defaults = {k: o.default for k,o in signature(ProgressiveResize).parameters.items()}
     given = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
     return {k: v for k,v in given.items() if v is not defaults[k] and v!=defaults[k]}
@@ -371,18 +371,18 @@ def _arguments(cb):
 def preview_resize(self:Learner,
     n_epoch:int=None, # Length of the training in epochs
     n_batch:int=4, # Batches to time in each short run; with many workers, more
-    show_plot:bool=True, # Draw the schedule and what was measured
-    cbs=None, # Callbacks of your own without which the training does not run, or costs something else
-    minutes:float=None, # Instead of `n_epoch`: the time that the training shall take
-    try_items:bool=True, # Also measure what `resize_items=True` would give, where that can be
-    **kwargs, # Arguments of `ProgressiveResize` to try instead of those that the learner's own has
-) -> Preview: # Shows itself as a table; has `suggested`, `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
-    """Predict what progressive resizing saves in a training of `n_epoch` epochs, or how many fit into `minutes`. Raises what `fit` would raise
+    show_plot:bool=True, # Plot the schedule and the measured times
+    cbs=None, # Your callbacks without which the training does not run, or that change its cost
+    minutes:float=None, # Time limit of the training in minutes, instead of `n_epoch`
+    try_items:bool=True, # Also measure `resize_items=True`, if possible
+    **kwargs, # Arguments of `ProgressiveResize` to try instead of those of the learner's callback
+) -> Preview: # Displayed as a table, with `suggested`, `speedup`, `cost`, `seconds`, `full_seconds`, `to_df` and `plot`
+    """Predict the time that progressive resizing saves, or how many epochs fit into `minutes`. Raises what `fit` would raise
 
-    Runs a few batches at three sizes, below full size also with `resize_items=True`: up to three times each, for about 30 seconds at most;
-    for `minutes` more often, up to a twentieth of that time or 20 seconds. Puts back what they changed; the model is moved to the device of
-    the loaders, as for a fit. Of the learner's callbacks only those take part that fastai has for precision, memory format, mixup, and gradients.
-    Within `distrib_ctx` all processes go by what the first of them measured; what they exchange is not part of it."""
+    Run a few batches at three sizes, below full size also with `resize_items=True`, up to three times each for about 30 seconds at most;
+    with `minutes` more often, for up to a twentieth of that time and 20 seconds at most. All changes are undone, but the model stays on the
+    device of the loaders, as after a fit. Of the learner's callbacks, only fastai's for mixed precision, memory format, mixup and gradients
+    are used. In `distrib_ctx` all processes use the times of rank 0, which do not include communication between processes."""
     if minutes is None: expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0, the epochs of the training; or pass `minutes=`')
     else:
         expect(n_epoch is None, 'n_epoch', n_epoch, 'None beside `minutes`')
@@ -403,7 +403,7 @@ def preview_resize(self:Learner,
         small = plan.with_small_items() if try_items else None
         points = [(plan,s) for s in sizes] + [(small,s) for s in sizes if small and s!=plan.schedule.final]
         least,until = 2 if _most_workers(self.dls) else 3,perf_counter() + min(3*(minutes or 0), 20)
-        limit,rounds = None if _shared(self)>1 else _longest/least/len(points),[]   # processes that share a step have to end together
+        limit,rounds = None if _shared(self)>1 else _longest/least/len(points),[]   # distributed processes have to run the same batches
         def enough():
             if len(rounds)>=least: return perf_counter()>=until
             training = n_epoch*len(self.dls.train)*rounds[0][plan,sizes[-1]][1]
@@ -414,12 +414,12 @@ def preview_resize(self:Learner,
                 yield from points[::(-1)**(1+len(rounds))]
         for p,s in progress_bar(runs(), total='noinfer', leave=False) if hasattr(self, 'progress') else runs():
             rounds[-1][p,s] = _measure(twin, p, s, n_batch, limit)
-    over = min,median,min,median   # only the first beginning may have something to compile
+    over = min,median,min,median   # minimum of the start times, because the first start may include compilation
     begins,*found = from_rank0(self, [begins, *([f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points)])
     found = dict(zip(points, found))
     paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
-    def each(n): return -(-n//_shared(self))   # of the processes
+    def each(n): return -(-n//_shared(self))   # per process
     n_batches = tuple(each(len(dl)) for dl in (*self.dls.loaders[:2], ())[:2])
     like = plan.schedule,n_epoch,n_batches
     larger = plan.batch_budget() if cb.max_bs else None
@@ -433,7 +433,7 @@ def preview_resize(self:Learner,
 
 # %% ../nbs/18_preview.ipynb #245626ce
 def _sized_batch(dl, size, n, method, mode):
-    "`n` items of `dl` as a batch of `size`, with the same random choices every time"
+    "Make a batch of `n` items of `dl` at `size`, with the same random numbers every time"
     steer = Steer(dl)
     with no_trace(), steer.at(size if method=='interpolate' else None, mode):
         b = some_items(dl, n)
@@ -459,11 +459,11 @@ def _pictures(dl, b):
 def show_sizes(
     dls, # `DataLoaders`, or one loader
     schedule:SizeSchedule=None, # For instance `learn.progressive_resize.schedule`; by default that of `ProgressiveResize()` for the loader's images
-    n:int=3, # Pictures
-    n_size:int=6, # Sizes, at most: the first, the last, and some between them
+    n:int=3, # Number of images
+    n_size:int=6, # Maximum number of sizes: the first, the last, and some between them
     method:str='interpolate', # How images are resized: interpolate, crop or lowpass
     mode:str='bilinear', # Interpolation below full size
-    width:float=1.6, # Of a picture, in inches
+    width:float=1.6, # Width of an image in inches
 ):
     "Show the same training images at the sizes of `schedule`, side by side, as the model sees them"
     import matplotlib.pyplot as plt

@@ -26,11 +26,12 @@ from .schedule import Growth, IncreaseMode, SizeSchedule
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Arguments that cannot work raise `ValueError`, at construction where they can be known there, else before the first step.
-    `learn.progressive_resize` has the `schedule` of the running or last fit, and as `current_size` that of the batch in hand."""
-    _stateattrs = 'training_run','loop','log','first_steps','compiling','trackers' # of the running fit
+    Arguments that cannot work raise `ValueError`, at construction if possible, else before the first step.
+    `learn.progressive_resize.schedule` is the schedule of the running or last fit, and `learn.progressive_resize.current_size` the size of
+    its last batch, `(height, width)` in pixels."""
+    _stateattrs = 'training_run','loop','log','first_steps','compiling','trackers' # state of the running fit
     training_run = loop = log = first_steps = compiling = trackers = None
-    order = Recorder.order+.5 # so that rows can be lengthened, before progress bar and loggers; precision is set up long since
+    order = Recorder.order+.5 # after the recorder, whose rows are extended, and mixed precision; before progress bar and loggers
     def __init__(self,
         initial_size:int|float|tuple=0.5, # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
         start:int|float=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
@@ -40,22 +41,22 @@ class ProgressiveResize(OnlyTrains):
         resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest, bicubic; with an extra resize any of `F.interpolate`
         resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
-        add_resize:bool=False, # Resize the finished batch instead of setting the size of the batch transforms; the default where no transform has a size
-        resize_targ=None, # With an extra resize: True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+        add_resize:bool=False, # Resize finished batches, do not set the size of batch transforms; always if no transform decides the size
+        resize_targ=None, # With an extra resize, None or True: targets over pixels; False: none; or a mode; or a dict by key or position
         preallocate_bs:int=None, # Images in the dry run; by default those of the first batch
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
         empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
         verbose:bool=True, # Print the schedule when a training begins
-        method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in an extra step
+        method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in an extra resize
         multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
         schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
         pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
-        try_sizes:bool=True, # Try every size on the model in the first batch
-        resize_items:bool=False, # Decode and crop images at the size of their batch, so that the loader keeps up
+        try_sizes:bool=True, # Try every size on a copy of the model before the first step
+        resize_items:bool=False, # Decode and crop images at the size of their batch, which makes loading faster
         cache_items:int=0, # With `resize_items`: maximum bytes on disk for decoded images during the training, per process
-        max_bs:int=None, # Maximum number of images in a batch while they are small, with at most the pixels of a full-size batch; None: the loader's batch size
-        scale_lr:str='sqrt', # How the learning rate follows the batch size: linear, sqrt, or None
-        frozen:bool=True, # Train on small images also while layers are frozen, as in the first phase of `fine_tune`; False: full size then
+        max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
+        scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
+        frozen:bool=True, # Train on small images also while layers are frozen, as in `fine_tune`'s first phase; False: at full size then
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
@@ -65,13 +66,13 @@ class ProgressiveResize(OnlyTrains):
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, and `resize_items=True` beside it')
 
     def stop(self):
-        "Leave the training alone from here on"
+        "Undo all changes, and stop progressive resizing for this fit"
         if self.training_run: self._pause()
         self.training_run = self.loop = self.log = self.first_steps = self.compiling = self.trackers = None
 
     def before_fit(self):
         "Plan the training"
-        if self.learn.lock.locked(): return   # somebody predicts, perhaps in the middle of a training
+        if self.learn.lock.locked(): return   # a prediction, perhaps in the middle of a training
         self.stop()
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
@@ -86,7 +87,7 @@ class ProgressiveResize(OnlyTrains):
         if plan.schedule: self._on_schedule_ready()
 
     def _on_schedule_ready(self):
-        "Say what will be, now that the final size is known"
+        "Print the schedule and warn about it, once the final size is known"
         plan,n = self.training_run,len(self.dls.train)
         self.schedule = plan.schedule
         for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
@@ -95,7 +96,7 @@ class ProgressiveResize(OnlyTrains):
         for o in (plan, self.trackers): self._say(o and o.message())
 
     def _shrinks_again(self, n_batch):
-        "A warning that a training which came to full size goes on with smaller images, or None"
+        "Return a warning if this fit resumes a training that has reached full size with smaller images, or None"
         epoch = next((cb._skip_to for cb in self.learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
         first = self.training_run.epoch_sizes(epoch, n_batch)[0][0] if epoch<self.n_epoch else self.full_size_reached
         if epoch and self.full_size_reached and any(a<b for a,b in zip(first, self.full_size_reached)):
@@ -105,31 +106,31 @@ class ProgressiveResize(OnlyTrains):
     def _say(self, message):
         if message and self.verbose and not rank_distrib(): print(message)
     @property
-    def _on(self): return None not in (self.training_run, self.learn) and not self.learn.lock.locked()   # it may be removed in mid-epoch
+    def _on(self): return None not in (self.training_run, self.learn) and not self.learn.lock.locked()   # may be removed in mid-epoch
 
     def before_train(self):
-        "Have the batches of the epoch made at their sizes"
+        "Make the batches of the epoch at their sizes"
         if not self._on: return
         self.log.begin()
         if self.trackers: self.trackers.close()
         self.loop = self.training_run.train_loop(self.epoch, self.first_steps.on_batch, self._pause, self.log.timer)
 
     def before_batch(self):
-        "Take note of the size in hand"
+        "Record the size of the batch"
         if self._on and self.loop: self.loop.started = True
         if self._on and self.learn.training: self._see(self.log.batch_begins)
 
     def after_batch(self):
-        "Log the size that was trained, which a callback may have changed"
+        "Log the size of the batch, which a callback may have changed"
         if self._on and self.learn.training: self._see(self.log.batch_ends)
 
     def _see(self, log):
         size = size_of(self.learn.xb, self.training_run.train.spec)
-        if size not in (None, self.current_size): self.current_size = size   # fastai takes its time to set an attribute
+        if size not in (None, self.current_size): self.current_size = size   # setting an attribute of a fastai callback is slow
         if self.current_size: log(self.current_size)
 
     def before_validate(self):
-        "Validate at the size that was trained last"
+        "Validate at the size of the last training batch"
         if self._on and self.resize_valid and self.schedule: self.loop = self.training_run.loop_at(None, self.training_run.valid, self._pause)
 
     def after_train(self):
@@ -140,15 +141,15 @@ class ProgressiveResize(OnlyTrains):
     after_validate = after_cancel_epoch = after_train
 
     def after_epoch(self):
-        "Have trackers compare what compares"
+        "Have trackers compare only losses at one size"
         if self._on and self.trackers: self.trackers.epoch_ends(self.training_run.size)
 
     def _pause(self):
-        "Undo all changes until the training goes on, if it does: a loop has ended early"
+        "Undo all changes when a loop has ended early; they are made again if the training continues"
         for o in filter(None, (self.first_steps, self.log, self.trackers, self.training_run and self.training_run.cache)): o.close()
 
     def after_fit(self):
-        "Say what is known only now"
+        "Print messages and warnings that are known only after training"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.message(self.schedule, self.user_schedule is not None))
         self._say(self.schedule and self.log.timer.message(self.schedule.final, self.resize_items, self.training_run.bs_factor))

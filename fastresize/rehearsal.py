@@ -25,7 +25,9 @@ from .probe import unwrap_dl
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
-    "The dry run and the trial of the sizes of a training, and a look at the first step of each size"
+    """Check a training: a dry run and a trial of all sizes before its first step, then the first step of each size
+
+    `on_batch` is called with each batch; if its size is new, it replaces `learn._do_one_batch` until the step begins."""
     def __init__(self,
         run, # A `LearnerRun`
         say, # Called with a message for the user
@@ -35,18 +37,18 @@ class FirstSteps:
         run.train.keep_original = True
 
     def on_batch(self,
-        b, # A batch as it was made
-        size:tuple, # What the schedule names
+        b, # A batch at its size
+        size:tuple, # Its size in the schedule, `(height, width)` in pixels
         i:int, # Its number in this epoch
     ):
-        "Have the step with this batch watched if its size is new"
+        "Check the step with this batch if its size is new"
         if size in self.known_sizes: return
         self.known_sizes.add(size)
         learn,came = self.learn,self.run.train.spec and self.run.train.spec.size(b)
         self.close()
-        if '_do_one_batch' in learn.__dict__: return   # somebody else's
+        if '_do_one_batch' in learn.__dict__: return   # patched by other code
         def step():
-            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # this one was taken ahead of time
+            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # batch `i` was loaded ahead of its step
             self.close()
             self._look(came)
             if self.tried is None: self._preflight()
@@ -59,16 +61,16 @@ class FirstSteps:
         learn._do_one_batch = self.step = step
 
     def close(self):
-        "Watch no step any more"
+        "Restore the learner's `_do_one_batch`"
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.step = None
 
     def _look(self, came):
-        "See what the model gets, after all callbacks"
+        "Inspect the batch after all callbacks, and warn if one of them has resized it"
         learn,spec = self.learn,self.run.train.spec
         b = *learn.xb,*learn.yb
-        if self.spec is None or not self.spec.size(b):   # once: on a GPU a look at the values is waited for
-            if self.run.steered: spec = BatchSpec(b, len(learn.xb), spec.names)   # transforms have targets follow
+        if self.spec is None or not self.spec.size(b):   # only once: reading values synchronizes a GPU
+            if self.run.steered: spec = BatchSpec(b, len(learn.xb), spec.names)   # batch transforms resize targets too
             self.spec = step_spec(spec, learn.xb, learn.yb)
         self.step_size = self.spec.size(b)
         self.changed = self.step_size!=came
@@ -76,7 +78,7 @@ class FirstSteps:
             warn(f'the model gets images of {list(self.step_size)}, where {list(came or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
 
     def _preflight(self):
-        "Before the first step of all"
+        "Do the dry run and try the sizes, before the first step of the training"
         why = self._why_not()
         if not why:
             try: self._dry_run()
@@ -97,7 +99,7 @@ class FirstSteps:
         except Exception as e: return f'the first batch cannot be made at every size ({first_line(e)})'
 
     def _leave_targets(self):
-        "Have targets stay as they are from this batch on"
+        "Stop resizing targets, from this batch on"
         train,learn = self.run.train,self.learn
         if not self.run.steered:
             if train.original is not None: learn.yb = tuple(learn._set_device(train.spec.split(train.original)[1]))
@@ -105,7 +107,7 @@ class FirstSteps:
         self.spec = self.spec.without_targets()
 
     def _metrics(self):
-        "What each metric makes of the predictions and targets of a batch, where validation has the sizes of the training"
+        "Return functions that compute each metric from predictions and targets, by name; none if validation is at full size"
         learn = self.learn
         def value(m, pred, *yb):
             m = deepcopy(m, {id(learn): learn})
@@ -115,19 +117,19 @@ class FirstSteps:
         return {m.name: partial(value, m) for m in learn.metrics} if self.args.resize_valid else {}
 
     def _counts(self):
-        "With how many items to try: two, and one where a batch of the training has only one"
+        "Return the numbers of items to try with: 2, then 1 if the last batch has one item; only 1 if all batches have"
         dl = unwrap_dl(self.learn.dls.train)
         bs,n = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
         if bs==1: return [1]
         return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
 
     def _why_not(self):
-        "Why nothing can be tried, or None"
+        "Return why sizes cannot be tried, or None if they can"
         if type(self.learn)._do_one_batch is not Learner._do_one_batch: return 'the learner makes its steps in its own way'
         if self.changed: return 'a callback changes the size of the images'
 
     def _sizes(self):
-        "Every size of the training, as it is for the batch in hand"
+        "Return every size of the training, scaled for the current batch"
         return [scale_size(self.step_size, o, self.run.size) for o in self.run.schedule.sizes]
 
     def _dry_run(self):
@@ -147,7 +149,7 @@ class FirstSteps:
         return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
 
 def _add_words(e, size):
-    "What an error in the first batch of a size may have to do with the size"
+    "Append to the message of an error in the first batch of a size how the size may have caused it"
     words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
     if not e.args: e.args = (words,)
     elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)

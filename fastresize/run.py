@@ -17,19 +17,19 @@ from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
 # %% ../nbs/07_run.ipynb #edcd52ba
-scale_lrs = {'linear':1, 'sqrt':.5, None:0} # The power of the batch size that the learning rate follows
+scale_lrs = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
-    bs_factor:float, # How many times the images of a full-size batch a batch has
+    bs_factor:float, # Images in a batch, relative to a batch at full size
     scale_lr:str, # One of `scale_lrs`
 ) -> float:
     "Return the factor of the learning rate in a larger batch"
     return bs_factor**scale_lrs[scale_lr]
 
 class ScaledLRs:
-    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the usual ones"
+    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the original ones"
     def __init__(self,
-        optimizer, # An optimizer of PyTorch
+        optimizer, # A PyTorch optimizer
         factor, # Called before each step; returns the factor
     ):
         self.factor,self.depth,self.orig_lrs = factor,0,[]
@@ -37,7 +37,7 @@ class ScaledLRs:
 
     def _before(self, opt, *_):
         self.depth += 1
-        if self.depth>1: return   # an optimizer whose step is that of another class, with hooks of its own
+        if self.depth>1: return   # a `step` that calls the `step` of a base class, which runs the hooks again
         self.orig_lrs = [(g,g['lr']) for g in opt.param_groups]
         for g,lr in self.orig_lrs: g['lr'] = lr*self.factor()
 
@@ -51,23 +51,23 @@ class ScaledLRs:
         self.depth,self.orig_lrs = 0,[]
 
     def remove(self):
-        "Leave the optimizer alone from here on"
+        "Restore the learning rates and remove the hooks"
         self.restore()
         for h in self.handles: h.remove()
 
 def check_resizing(
-    args, # Whatever has the arguments of `sized_loader` about resizing as attributes
+    args, # Object with the resizing arguments of `sized_loader` as attributes
 ):
-    "Raise a `ValueError` for arguments about resizing that cannot work"
+    "Raise `ValueError` for resizing arguments that cannot work"
     for k,known in (('resize_mode',modes), ('method',methods), ('scale_lr',scale_lrs)):
         expect(getattr(args, k) in known, k, getattr(args, k), f'one of {", ".join(map(str, known))}')
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
 
 def check_args(
-    args, # Whatever has the arguments of `ProgressiveResize` as attributes, `growth`, and the user's `schedule` as `user_schedule`
+    args, # Object with the arguments of `ProgressiveResize` as attributes, `growth`, and the user's `schedule` as `user_schedule`
 ):
-    "Raise a `ValueError` for arguments that cannot work, alone or beside each other"
+    "Raise `ValueError` for arguments that cannot work, alone or together"
     schedule,final,items,method = args.user_schedule,args.final_size,args.resize_items,args.method
     check_resizing(args)
     for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','resize_items'):
@@ -80,13 +80,13 @@ def check_args(
     expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
 
 # %% ../nbs/07_run.ipynb #d0cd13b1
-def enlarged(final, full_size) -> str: # Both `(height, width)` in pixels; None where it is not so
-    "A warning that the final size is larger than the images"
+def enlarged(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
+    "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
         return f'`final_size`={list(final)} is larger than the images that the loaders give, {list(full_size)}: they will be enlarged'
 
-def in_lists(final, full_size) -> str: # Both `(height, width)` in pixels; None where they are the same
-    "A warning that the final size says nothing about images that come in lists"
+def in_lists(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
+    "Return a warning that images in lists do not end at the final size, if the first one does not have it in either orientation"
     if tuple(final)!=tuple(full_size) and tuple(final)!=tuple(full_size)[::-1]:
         return (f'images come in lists, each of a size of its own, the first of {list(full_size)}: they become smaller by the ratio of a size to the last one, '
                 f'{list(final)}, and end as they are')
@@ -100,33 +100,33 @@ def finished_instead(name, why): # `training` or `validation`; the reason
     return f'`resize_items`: {name} batches are resized when they are finished, not made small from the start ({why})'
 
 class TrainingRun:
-    """One training, planned
+    """The plan of one training: its schedule, and size and number of images of every batch
 
-    `schedule` is None until the full size is known, at the latest from the first batch. `size` is the schedule's size of the last
-    training batch, `(height, width)` in pixels."""
+    `make_schedule` sets `schedule` as soon as the final size is known, at the latest from the first batch; it is None before.
+    `epoch_sizes` returns the plan of an epoch. `size` is the scheduled size of the last training batch, `(height, width)` in pixels."""
     def __init__(self,
-        args, # Whatever has the arguments of `ProgressiveResize` as attributes
+        args, # Object with the arguments of `ProgressiveResize` as attributes
         n_epoch:float, # Length of the training in epochs
-        train:SizeBackend, # Of the training loader
-        valid:SizeBackend=None, # Of the validation loader
-        warn=warn, # Called with what the user should know
+        train:SizeBackend, # Backend of the training loader
+        valid:SizeBackend=None, # Backend of the validation loader
+        warn=warn, # Called with the text of a warning
     ):
         self.args,self.n_epoch,self.train,self.valid,self.warn = args,n_epoch,train,valid,warn
         self.schedule,self.size,self.no_images,self.on_schedule_ready = None,None,False,None
 
-    must_grow = True # Whether a training is refused whose images would not begin to grow
-    reached = 0,0 # `(height, width)` in pixels that an earlier part of the training came to; images do not become smaller again
+    must_grow = True # Raise `ValueError` if the training ends before `start`, given as an epoch
+    reached = 0,0 # Size that an earlier part of the training reached, `(height, width)` in pixels; images do not shrink below it
 
     @property
     def requested_size(self):
-        "The final size that the user asks for, or None"
+        "Final size given by the user, or None"
         a = self.args
         return a.user_schedule.final if a.user_schedule else as_size(a.final_size, 'final_size') if a.final_size is not None else None
 
     def new_schedule(self, final, n_epoch): return self.args.growth.schedule(final, n_epoch)
 
     def make_schedule(self):
-        "Make the schedule, if the full size is known, and say of what its sizes are the ratios"
+        "Make the schedule if the final size is known, and set the reference sizes"
         if self.schedule: return
         full_size,final = self.train.full_size,self.requested_size
         if not (final or full_size): return
@@ -141,7 +141,7 @@ class TrainingRun:
     def _varies(self): return bool(self.train.spec and self.train.spec.varies)
 
     def set_references(self):
-        "Sizes of the schedule are for images of a loader's full size; where their shapes differ, or only training decides, for the final size"
+        "Set the `reference_size` of each backend, whose images get exactly the scheduled size; None is the loader's own full size"
         if not self.schedule: return
         if self._varies: self.train.reference_size = self.schedule.final
         if self.valid: self.valid.reference_size = self.train.reference_size if self._varies else None if self.requested_size else self.train.full_size
@@ -217,6 +217,6 @@ class TrainingRun:
             self.n_epoch,self.schedule = n_epoch,self.args.user_schedule or self.new_schedule(self.schedule.final, n_epoch)
             grows = all(a>=b for a,b in zip(self.epoch_sizes(epoch, n_batch)[0][0], now))
             if grows and self.last_size(n_batch)==largest and {*self.schedule.sizes}<={*orig[1].sizes}: return True
-        except ValueError: pass   # these numbers make no schedule of that length
+        except ValueError: pass   # the arguments allow no schedule of that length
         self.n_epoch,self.schedule = orig
         return False

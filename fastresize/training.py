@@ -29,7 +29,7 @@ from .transforms import Steer, points_warning
 
 # %% ../nbs/14_training.ipynb #d8469689
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
-grid_modes = 'bilinear','nearest','bicubic' # what `grid_sample` knows
+grid_modes = 'bilinear','nearest','bicubic' # modes of `grid_sample`
 
 class SteeredBackend(FastaiItems):
     "Set the size of fastai's batch transforms, and make items small if asked to"
@@ -42,8 +42,8 @@ class SteeredBackend(FastaiItems):
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
 
     def can_steer(self,
-        sizes:tuple, # Those of the schedule below full size
-        sample, # A few items as a batch, or None
+        sizes:tuple, # Sizes of the schedule below full size, `(height, width)` in pixels
+        sample, # A batch of a few items, or None
         warn, # Called with a warning
     ) -> bool: # True if it can be
         "Return True if the batch transforms make the sizes that they are set to"
@@ -97,10 +97,12 @@ def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {
 
 # %% ../nbs/14_training.ipynb #350d2aeb
 class LearnerRun(TrainingRun):
-    "A training of a `Learner`, planned; and the loops of it"
+    """The plan of a training of a `Learner`, and the loaders for its loops
+
+    `train_loop` and `loop_at` replace the learner's loader for the next loop, in training and at one size."""
     def __init__(self,
         learn, # A `Learner`
-        args, # Whatever has the arguments of `ProgressiveResize` as attributes
+        args, # Object with the arguments of `ProgressiveResize` as attributes
         n_epoch:int, # Length of the training in epochs
     ):
         self.learn,self.cache = learn,None
@@ -116,7 +118,7 @@ class LearnerRun(TrainingRun):
             if args.max_bs and not self.no_images:
                 expect(self.schedule, 'max_bs', args.max_bs, 'None for a loader of which nothing can be measured beforehand')
                 self.batch_budget()
-        if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # of the training, not of what was looked at
+        if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # set last, so that it does not cache the samples
         if self.cache and valid: valid.cache = self.cache
 
     def _backend(self, dl, args, sample):
@@ -135,7 +137,7 @@ class LearnerRun(TrainingRun):
         self.warn(no_image_message(b, 'ProgressiveResize'))
 
     def _choose(self, samples):
-        "Make the schedule, if the final size is known, and choose how each loader makes it; `samples` are batches or None"
+        "Make the schedule if the final size is known, and choose how each loader makes its sizes; `samples` are batches or None"
         self.make_schedule()
         if not self.schedule: return
         args,b = self.args,samples[0]
@@ -164,7 +166,7 @@ class LearnerRun(TrainingRun):
 
     @property
     def steered(self) -> bool:
-        "True if the training's batch transforms make the size"
+        "True if the batch transforms of the training loader make the size"
         return bool(getattr(self.train, 'steered', False))
 
     def with_small_items(self):
@@ -187,17 +189,17 @@ class LearnerRun(TrainingRun):
     # ---- loops
 
     def train_loop(self,
-        epoch:int, # From 0
-        on_batch=None, # Called with each batch when it is made, the size that the schedule names, and its number
+        epoch:int, # Epoch, counted from 0
+        on_batch=None, # Called with each new batch, its size in the schedule, and its number in the epoch
         on_break=None, # Called when the loop ends before its last batch
-        waiting=nullcontext(), # The context in which each batch is made
+        waiting=nullcontext(), # Context manager in which each batch is made
     ) -> SizedDL:
         "Wrap the loader for the coming training loop, with each batch at its size"
         learn,o,dl = self.learn,self.train,self.learn.dl
         o.use(dl)
         sizes,counts = self.epoch_sizes(epoch, len(dl)) if self.schedule else ([],None)
         if sizes and sizes[0]!=self.size:
-            if self.cache and self.cache.is_full: self.cache.close()   # room for what this size needs
+            if self.cache and self.cache.is_full: self.cache.close()   # make room for images of this size
             if self.args.empty_cache: torch.cuda.empty_cache()
         def make(get, i):
             if self.no_images: return get()
@@ -214,8 +216,8 @@ class LearnerRun(TrainingRun):
         return SizedDL(learn, make, on_break, partial(follow.around, begin), len(sizes), follow.close)
 
     def loop_at(self,
-        size:tuple, # `(height, width)` in pixels; None for that of the last training batch
-        o:SizeBackend, # `train` or `valid`
+        size:tuple, # `(height, width)` in pixels; None: the size of the last training batch
+        o:SizeBackend, # The backend `train` or `valid`
         on_break=None, # Called when the loop ends before its last batch
     ) -> SizedDL:
         "Wrap the loader for the coming loop, with all batches at `size`"
@@ -233,7 +235,7 @@ class LearnerRun(TrainingRun):
         return o.finish(b, size)
 
     def _first(self, get):
-        "The first batch of a training of which nothing could be measured, at the initial size; now the schedule is known"
+        "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"
         b = get()
         self.train.look(b)
         if self.train.full_size is None:
@@ -246,7 +248,7 @@ class LearnerRun(TrainingRun):
         "Return the warnings that are known only at the end of the training"
         if self.cache: self.cache.close()
         short,cached = self.cut_short(),self.cache and self.cache.message()
-        if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # was said before
+        if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # `schedule_warning` was shown before training
         return [m for m in (short, cached and f'`cache_items`: {cached}') if m]
 
     def message(self) -> str:
@@ -264,17 +266,17 @@ def _look(dl):
     "Return a few items of a loader as a batch, or one item, or None if none can be made"
     for n in (4,1):   # several may be padded to one size, or have none in common
         try: return some_items(dl, n)
-        except Exception: pass   # what is wrong with it, the training will tell, or it is no item that it uses
+        except Exception: pass   # an item that the training uses will raise its error there
 
 # %% ../nbs/14_training.ipynb #e3900ed9
 class FollowBS(Callback):
-    "In a training loop whose batches differ in length: progress in images, and learning rates that follow"
+    "Count progress in images and scale the learning rates, for a training loop whose batches differ in their number of images"
     order = 61 # after `ParamScheduler`, and after the recorder
     def __init__(self,
         run:TrainingRun, # The training
-        epoch:int, # From 0
+        epoch:int, # Epoch, counted from 0
         sizes:list, # `(height, width)` in pixels of every batch of the epoch
-        counts:list, # Its images
+        counts:list, # Number of images of every batch
     ):
         self.orig_lrs,self.fits,n = None,run.learn,sum(counts)
         factors = {s: run.lr_factor(s) for s in {*sizes}}
@@ -287,13 +289,13 @@ class FollowBS(Callback):
         with begin(): yield
 
     def before_batch(self):
-        "Raise the learning rates for this batch"
+        "Scale the learning rates for this batch"
         if not self.training: return
         self.orig_lrs = [h['lr'] for h in self.opt.hypers]
         self.opt.set_hyper('lr', [lr*item_or_last(self.factors, self.iter) for lr in self.orig_lrs])
 
     def after_batch(self):
-        "Restore the learning rates, and count the images"
+        "Restore the learning rates, and set `pct_train` by the number of images"
         if not self.training: return
         self._restore()
         self.learn.pct_train = item_or_last(self.pcts, self.iter)
@@ -303,7 +305,7 @@ class FollowBS(Callback):
         self.orig_lrs = None
 
     def close(self):
-        "Clean up after the loop"
+        "Restore the learning rates, and remove this callback from the learner"
         if self.learn is None: return
         self._restore()
         self.learn.remove_cb(self)
