@@ -218,8 +218,7 @@ epoch = Arm("`ProgressiveResize(increase_mode='epoch')`", grow(increase_mode='ep
 
 def with_equal_time(arms, but=('full',)):
     "The arms, and each but the reference again with as many epochs as take the time of full size"
-    words = 'with as many epochs as take the time of full size'
-    def again(name, o): return Arm(f'{o.description}, {words}', o.callbacks, o.changes, equal_time=name)
+    def again(name, o): return Arm(f'{o.description}, with as many epochs as take the time of full size', o.callbacks, o.changes, equal_time=name)
     return {**arms, **{f'{k}, equal time': again(k, o) for k,o in arms.items() if k not in but}}
 
 def finetune(size, n_train=None):
@@ -242,9 +241,9 @@ def smallest(size, epochs, stem=None):
     The last stage has a 32nd of the size: 4 features a side at 128 px, 2 at 64, and half of that while images are half as large. At
     64 px with one stride less it has 4, at 128 px with one stride more 2. So where the loss at 64 px is that of `64-…-fine`, pixels
     decide, and features where it is that of `128-…-coarse`."""
-    words = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
+    strides = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
     return Experiment(
-        f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{words[stem]}',
+        f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
         {'full': full,
          'from 0.5': Arm('`ProgressiveResize()`: from half of the size', grow()),
          'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75))},
@@ -308,7 +307,7 @@ recipes = {
     'crops': Arm('`plain` on random crops of a third of each picture or more', by16(), fit=on_crops),
     'crops fixres': Arm('the same, and after it an epoch of `fit_fixres` at the test size', by16(), fit=on_crops_then_fixres)}
 
-def setup(words, changes={}, **kwargs): return Arm(words, grow(increase_by=8, **kwargs), changes)
+def setup(description, changes={}, **kwargs): return Arm(description, grow(increase_by=8, **kwargs), changes)
 
 setups = {
     'small': setup('two layers of 8 channels', dict(width=8, depth=2)),

@@ -109,10 +109,10 @@ def fits(files, rounds, workers, epochs):
         for m in order: took[m].append(fit_once(files, modes[m], workers, epochs))
     return [{m: [t[i] for t in ts] for m,ts in took.items()} for i in (0,1)]
 
-def gains(took, words):
+def gains(took, suffix):
     "A row for each pair of modes: how many times as fast"
     pairs = ('full size','progressive'), *((a,b) for b in ('resize_items','cache_items') for a in ('full size','progressive'))
-    ratios = {f'{a} / {b}{words}': [x/y for x,y in zip(took[a], took[b])] for a,b in pairs}
+    ratios = {f'{a} / {b}{suffix}': [x/y for x,y in zip(took[a], took[b])] for a,b in pairs}
     return [{'times as fast': k, 'median': median(v), 'least': min(v), 'most': max(v)} for k,v in ratios.items()]
 
 @call_parse

@@ -35,9 +35,9 @@ def interleaved(what, rounds, first=0):
     "The number of each round, and `what` in an order of its own, so that what else the machine does meets all alike"
     for r in range(first, first+rounds): yield r,random.Random(r).sample([*what], len(what))
 
-def own_process(f, told, **kwargs):
-    "`f` in a process of its own, which has the variables `told` in its environment before anything is imported"
-    with mock.patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool: return pool.submit(f, **kwargs).result()
+def own_process(f, environ, **kwargs):
+    "`f` in a process of its own, which has the variables `environ` in its environment before anything is imported"
+    with mock.patch.dict(os.environ, environ), ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool: return pool.submit(f, **kwargs).result()
 
 def commit(folder=root):
     "The commit of the repository in `folder`, with `-dirty` if there are changes beside it, or None"

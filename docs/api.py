@@ -68,8 +68,8 @@ def methods(o):
     found = [(k, getattr(f, '__func__', None) or getattr(f, 'fget', None) or f) for k,f in vars(o).items() if not k.startswith('_')]
     found = [(k,f) for k,f in found if isfunction(f) and f.__doc__ and not re.match('before_|after_', k)]
     def called(k, f):
-        given = ', '.join(p for p in signature(f).parameters if p not in ('self','cls'))
-        return code(f'.{k}' if isinstance(vars(o)[k], property) else f'.{k}({given})')
+        params = ', '.join(p for p in signature(f).parameters if p not in ('self','cls'))
+        return code(f'.{k}' if isinstance(vars(o)[k], property) else f'.{k}({params})')
     rows = [row(called(k, f), cleandoc(f.__doc__).splitlines()[0]) for k,f in found]
     return '\n'.join([row('also', 'meaning'), '|---|---|', *rows]) if rows else ''
 

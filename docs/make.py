@@ -7,16 +7,9 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 from api import api
-from pages import addresses, for_site, linked, markdown, root
+from pages import addresses, for_site, linked, markdown, nav_pages, root
 
 src,site = root/'build'/'docs',root/'build'/'site'
-
-def pages(nav):
-    "Path to title, in order"
-    for o in nav:
-        (title,to), = o.items()
-        if isinstance(to, str): yield to,title
-        else: yield from pages(to)
 
 def write(page, title):
     "The page from its source: Markdown, or a notebook"
@@ -36,7 +29,7 @@ def main():
     shutil.rmtree(src, ignore_errors=True)
     src.mkdir(parents=True)
     config = str(root/'docs'/'mkdocs.yml')
-    for page,title in pages(load_config(config, docs_dir=str(src)).nav): write(page, title)
+    for page,title in nav_pages(load_config(config, docs_dir=str(src)).nav): write(page, title)
     for p in (root/'benchmarks').glob('*.py'): shutil.copy(p, src/'benchmarks')
     for folder in ('nbs/images','benchmarks/results'): shutil.copytree(root/folder, src/folder)
     for o in ('site.css','math.js'): shutil.copy(root/'docs'/o, src)

@@ -93,6 +93,13 @@ def markdown(nb, name):
 
 # ---- Markdown
 
+def nav_pages(nav):
+    "Yield path and title of every page of a navigation, in order"
+    for o in nav:
+        (title,to), = o.items()
+        if isinstance(to, str): yield to,title
+        else: yield from nav_pages(to)
+
 def for_site(text, title=None):
     "Links to notebooks and the front page lead to their pages; lists begin after an empty line; the first heading is `title`"
     text = re.sub(r'(\]\([\w./-]+)\.ipynb([#)])', r'\1.md\2', text)

@@ -99,19 +99,18 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/19_lightning.ipynb #23e2f386
+# %% ../nbs/19_lightning.ipynb #c3df2ccb
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
-    def __init__(self, dl, run, is_valid): self.dl,self.run,self.is_valid,self.backend,self.why = dl,run,is_valid,None,None
+    def __init__(self, dl, run, is_valid):
+        self.dl,self.run,self.is_valid,self.backend = dl,run,is_valid,None
+        self.why = None if run.args.resize_items else '`resize_items`=False'   # why it makes no small items; None: not known yet
 
     def __len__(self): return len(self.run.sizes(self.run.trainer.current_epoch)) if self._has_counts else len(self.dl)
 
     @property
-    def _has_counts(self):
-        "True if the number of images in a batch depends on its size"
-        run = self.run
-        return bool(not self.is_valid and run.args.max_bs and run.schedule and not run.refusal and run.is_on())
+    def _has_counts(self): return not self.is_valid and self.run.has_counts
 
     def __iter__(self):
         run,dl,t = self.run,self.dl,self.run.trainer
@@ -131,16 +130,13 @@ class _WrappedLoader(LoaderWrapper):
         return sizes[i:] or sizes[-1:],counts and counts[i:]
 
     def _begin(self, sizes, counts):
-        o = self.run.train if self._has_counts else self.backend
+        o = self.backend or self.run.train
         if not counts and all(o.target_size(s)==o.full_size for s in sizes): return iter(self.dl)
         return o.batches(sizes, counts)
 
     def _prepare(self):
         "Find out if the loader can make small items"
         run,loop = self.run,self.run.trainer.fit_loop
-        if not run.args.resize_items:
-            self.why = '`resize_items`=False'
-            return
         loaders = (loop.epoch_loop.val_loop if self.is_valid else loop)._combined_loader.flattened
         o = backend_for(self.dl, new_spec=run.new_spec)
         if not o.full_size: why = 'its items cannot be drawn beforehand'
@@ -183,7 +179,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # two package names
 
-# %% ../nbs/19_lightning.ipynb #1eefc061
+# %% ../nbs/19_lightning.ipynb #11e136ec
 class TrainerRun(TrainingRun):
     "The plan of a Lightning `Trainer`'s training, and how its batches get their sizes"
     def __init__(self,
@@ -243,18 +239,22 @@ class TrainerRun(TrainingRun):
         n_batch:float, # Batches per epoch, `inf` if not known
     ):
         "Find out the length of the training and the size of its images, and make the schedule"
-        self.length,most = TrainLength(self.trainer, n_batch),self.args.max_bs
+        self.length,max_bs = TrainLength(self.trainer, n_batch),self.args.max_bs
         self.n_epoch,self.schedule = self.length.n_epoch,None
-        if most:
-            expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', most, 'None beside `max_steps` and `max_time`, '
+        if max_bs:
+            expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
                    'because larger batches make fewer steps; `max_epochs` alone says how long such a training is')
-            expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', most, 'None for several training loaders')
+            expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', max_bs, 'None for several training loaders')
             self.train = self.backend('train', dl, small=False)
-        if (most or self.train.full_size is None) and (sample := self._seen(dl)) is not None: self.train.look(sample)
+        if (max_bs or self.train.full_size is None) and (sample := self._seen(dl)) is not None: self.train.look(sample)
         self.make_schedule()
-        expect(self.schedule or not most, 'max_bs', most, 'None for a loader of which nothing can be measured beforehand')
-        if most: self.batch_budget()
+        self.check_max_bs()
         self.n_epoch = self.length.n_epoch
+
+    @property
+    def has_counts(self) -> bool:
+        "True if the number of images in a batch depends on its size"
+        return bool(self.args.max_bs and self.schedule and not self.refusal and self.is_on())
 
     def batch_budget(self):
         n,bs,max_bs,drop_last = super().batch_budget()
@@ -308,8 +308,8 @@ class TrainerRun(TrainingRun):
         return self.size_of(max(0, self.n_taken - self.trainer.validating))
 
     def size_of(self, i) -> tuple: # `(height, width)` in pixels
-        "The size of batch `i` of this epoch"
-        if self.length.is_clocked: return self.schedule.at_least(self.reached).size_at(self.length.progress(i))
+        "Return the size of batch `i` of this epoch"
+        if self.length.is_clocked: return tuple(map(max, self.schedule.size_at(self.length.progress(i)), self.reached))
         return item_or_last(self.sizes(self.trainer.current_epoch), i)
 
     def ends_with(self):
@@ -373,7 +373,7 @@ def true_lengths(
     def setup_epoch():
         setup_data()
         if run.refusal: raise run.refusal
-        if not (run.args.max_bs and run.is_on() and run.schedule and loop._combined_loader): return
+        if not run.has_counts or loop._combined_loader is None: return
         loop._combined_loader.limits = [run.n_batch]
         loop.max_batches = loop._data_fetcher.length = len(run.sizes(trainer.current_epoch))
         done = loop.epoch_loop.batch_progress
@@ -381,13 +381,13 @@ def true_lengths(
         if isinstance(trainer.val_check_interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*trainer.val_check_interval))
     def n_steps(t):
         loop.setup_data()
-        return run.n_steps() if run.args.max_bs and run.is_on() and run.schedule else cls.estimated_stepping_batches.fget(t)
+        return run.n_steps() if run.has_counts else cls.estimated_stepping_batches.fget(t)
     trainer.__class__ = type(cls.__name__, (cls,), dict(estimated_stepping_batches=property(n_steps), __module__=cls.__module__))
     try:
         with with_attr(loop, 'setup_data', setup_epoch): yield
     finally: trainer.__class__ = cls
 
-# %% ../nbs/19_lightning.ipynb #93784845
+# %% ../nbs/19_lightning.ipynb #ea367eb9
 def announce(
     run:TrainerRun, # The training
 ):
@@ -399,7 +399,7 @@ def announce(
         warn(unreached(s, n.n_epoch, n.n_batch, last))
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
-    print(s.describe(whole).replace('epoch', unit) + (f' Up to {run.args.max_bs} images a batch while they are small.' if run.args.max_bs else ''))
+    print(s.describe(whole).replace('epoch', unit) + run.max_bs_message())
     head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', size_str(o)) for p,o in zip((0,*s.pcts), s.sizes)])
     wide = max(len(head), *(len(e) for e,_ in rows))
     print('\n'.join(f'{e:>{wide}}  {o}' for e,o in [(head,'size (px)'), *rows]))
@@ -425,10 +425,11 @@ def preflight(
     if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy) not in (SingleDeviceStrategy,DDPStrategy): return   # others shard
     sizes = [run.train.target_size(s, run.train.full_size) for s in run.schedule.sizes]
     with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
-        factor = run.bs_factor(run.size_now())
-        if args.preallocate and run.size_now()!=run.schedule.final:
+        size = run.size_now()
+        factor = run.bs_factor(size)
+        if args.preallocate and size!=run.schedule.final:
             _dry_run(run, batch if factor==1 else tile_batch(batch, round(n_items(batch)/factor)), sizes[-1])
-            if factor>1: _dry_run(run, batch, run.train.target_size(run.size_now()))   # the batch with the most images
+            if factor>1: _dry_run(run, batch, run.train.target_size(size))   # the batch with the most images
         whys = (_try_sizes(run, batch, sizes),_try_validation(run)) if args.try_sizes and len(sizes)>1 else ()
     for why,what in zip(whys, ('Sizes','Sizes of validation batches')):
         if why and args.verbose and t.is_global_zero: print(f'{what} are not tried beforehand, because {why}.')

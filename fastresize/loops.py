@@ -152,7 +152,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected what Accelerate makes of the loader: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #9c417773
+# %% ../nbs/08_loops.ipynb #db6631cb
 def _forward(model, xb):
     "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
@@ -210,7 +210,7 @@ def sized_loader(
     backend = backend_for(loader, set_size, per_batch, small=resize_items, new_spec=new_spec, method=method, mode=resize_mode, device=device)
     run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
     run.make_schedule()
-    if max_bs: run.batch_budget()
+    run.check_max_bs()
     small = getattr(backend, 'small', False)
     why = None if set_size else '`resize_items`=False' if not resize_items else backend.why_not(schedule.initial) if small else 'it is no `DataLoader` of PyTorch'
     if small: backend.small = not why

@@ -353,7 +353,7 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/18_preview.ipynb #de91b354
+# %% ../nbs/18_preview.ipynb #70d2f505
 def _three(sizes):
     "Return the first and the last of `sizes`, and the one whose area is nearest to their mean area"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -364,8 +364,8 @@ _longest = 30 # Approximate maximum time of a preview in seconds
 def _arguments(cb):
     "Return the arguments of a `ProgressiveResize` that differ from their defaults"
     defaults = {k: o.default for k,o in signature(ProgressiveResize).parameters.items()}
-    given = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
-    return {k: v for k,v in given.items() if v is not defaults[k] and v!=defaults[k]}
+    args = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
+    return {k: v for k,v in args.items() if v is not defaults[k] and v!=defaults[k]}
 
 @patch
 def preview_resize(self:Learner,

@@ -21,7 +21,7 @@ from .compiled import compile_first, is_compiled
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #77dcc7ce
+# %% ../nbs/15_rehearsal.ipynb #ce600207
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -150,6 +150,6 @@ class FirstSteps:
 
 def _add_words(e, size):
     "Append to the message of an error in the first batch of a size how the size may have caused it"
-    words = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
-    if not e.args: e.args = (words,)
-    elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{words}',)
+    message = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
+    if not e.args: e.args = (message,)
+    elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{message}',)

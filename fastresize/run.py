@@ -79,7 +79,7 @@ def check_args(
            'False in Batch mode, where growths come in the middle of an epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
 
-# %% ../nbs/07_run.ipynb #d0cd13b1
+# %% ../nbs/07_run.ipynb #5e978b7f
 def enlarged(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -154,6 +154,16 @@ class TrainingRun:
         n,bs,drop_last = found
         expect(most>=bs, 'max_bs', most, f'at least the batch size of the loader, {bs}')
         return n,bs,most,drop_last
+
+    def check_max_bs(self):
+        "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
+        if not self.args.max_bs: return
+        expect(self.schedule, 'max_bs', self.args.max_bs, 'None for a loader of which nothing can be measured beforehand')
+        self.batch_budget()
+
+    def max_bs_message(self) -> str: # Empty without `max_bs`
+        "Return a sentence about larger batches, to follow the description of the schedule"
+        return f' Up to {self.args.max_bs} images a batch while they are small.' if self.args.max_bs else ''
 
     def bs_factor(self,
         size:tuple, # `(height, width)` in pixels

@@ -95,7 +95,7 @@ class SteeredBackend(FastaiItems):
 
 def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #350d2aeb
+# %% ../nbs/14_training.ipynb #3c4b000e
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -115,9 +115,7 @@ class LearnerRun(TrainingRun):
             super().__init__(args, n_epoch, train, valid)
             if samples[0] is not None and train.full_size is None: self.give_up(samples[0])
             else: self._choose(samples)
-            if args.max_bs and not self.no_images:
-                expect(self.schedule, 'max_bs', args.max_bs, 'None for a loader of which nothing can be measured beforehand')
-                self.batch_budget()
+            if not self.no_images: self.check_max_bs()
         if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # set last, so that it does not cache the samples
         if self.cache and valid: valid.cache = self.cache
 
@@ -255,7 +253,7 @@ class LearnerRun(TrainingRun):
         "Return the schedule in a sentence, and what is added to the transforms"
         extra = ''
         if not self.steered and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
-        if self.args.max_bs: extra += f' Up to {self.args.max_bs} images a batch while they are small.'
+        extra += self.max_bs_message()
         frozen = f'\n{_pretrained}' if getattr(self.learn.opt, 'frozen_idx', 0) else ''
         return self.schedule.describe(self.n_epoch) + extra + frozen
 

@@ -95,13 +95,8 @@ def test_outputs_are_stored(nb):
 
 # ---- navigation
 
-def nav(entries):
-    for o in entries:
-        (title,to), = o.items()
-        yield from [(title,to)] if isinstance(to, str) else nav(to)
-
 config = yaml.safe_load((root/'docs'/'mkdocs.yml').read_text())
-entries = list(nav(config['nav']))
+entries = [(title,page) for page,title in pages.nav_pages(config['nav'])]
 
 def test_navigation_begins_with_users():
     first = [next(iter(o)) for o in config['nav']]
@@ -109,11 +104,11 @@ def test_navigation_begins_with_users():
     assert first.index('API')<first.index('What was measured')<first.index('How it is built')
 
 def test_every_page_is_in_the_navigation_once():
-    told = [to for _,to in entries]
+    named = [to for _,to in entries]
     there = {f'nbs/{p.stem}.md' for p in (root/'nbs').glob('*.*') if p.suffix in ('.md','.ipynb')} - {'nbs/index.md'}
-    assert len(told)==len({*told}) and {o for o in told if o.startswith('nbs/')}==there
-    chapters = [o for o in told if re.match(r'nbs/\d\d_', o)]
-    built = [to for _,to in nav(config['nav'][-1]['How it is built']) if to in chapters]
+    assert len(named)==len({*named}) and {o for o in named if o.startswith('nbs/')}==there
+    chapters = [o for o in named if re.match(r'nbs/\d\d_', o)]
+    built = [to for to,_ in pages.nav_pages(config['nav'][-1]['How it is built']) if to in chapters]
     assert built==sorted(built)
 
 def test_titles_are_words():
