@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 import fastai.vision.augment as augment, fastai.vision.core as core
 from fastai.data.load import DataLoader
 
-from .backends import ItemsBackend, chunks, item_or_last, items_at, ratio_in_hand, with_attr
+from .backends import ItemsBackend, chunks, current_ratio, item_or_last, items_at, with_attr
 from .check import count_str
 
 # %% ../nbs/11_items.ipynb #fb9f64f0
@@ -189,11 +189,11 @@ def _view(im): return im._view if _is_lazy(im) else View.of(_DecodedImage(im))
 # %% ../nbs/11_items.ipynb #58d8997b
 _decode_eagerly = ContextVar('decode_eagerly', default=False)
 
-def _shrinks(): return ratio_in_hand.get() is not None and not ratio_in_hand.get().is_full
+def _shrinks(): return current_ratio.get() is not None and not current_ratio.get().is_full
 
 def _load_image(fn, mode=None):
     if not _shrinks() or _decode_eagerly.get() or not isinstance(fn, (str,Path,io.BytesIO)): return _originals['load_image'](fn, mode)
-    source = _ImageFile(fn, mode, ratio_in_hand.get().cache)
+    source = _ImageFile(fn, mode, current_ratio.get().cache)
     return _originals['load_image'](fn, mode) if source.mode in ('P','PA','1') else _lazy(View.of(source), Image.Image)
 
 def _image2tensor(img): return _originals['image2tensor'](_small(img) if _shrinks() and isinstance(img, Image.Image) else img)
@@ -201,14 +201,14 @@ def _image2tensor(img): return _originals['image2tensor'](_small(img) if _shrink
 def _small(im):
     view,(w,h) = _view(im),im.size
     if isinstance(im, core.PILMask): view = replace(view, resample=Resampling.NEAREST)
-    return view.pixels(ratio_in_hand.get().of((h,w))[::-1])
+    return view.pixels(current_ratio.get().of((h,w))[::-1])
 
 def _do_crop_pad(x, sz, tl, orig_sz, pad_mode=augment.PadMode.Zeros, resize_mode=Resampling.BILINEAR, resize_to=None):
     box,inside = (*tl, *tl.add(sz)),min(tl)>=0 and all(tl.add(sz).le(orig_sz))
     if _shrinks() and tuple(orig_sz)==tuple(x.size) and min(sz)>0:
         view = _view(x).part(box, resize_to or sz, resize_mode if resize_to else None, pad_mode)
         if view is not None: return _lazy(view, _plain(x))
-    if ratio_in_hand.get() is None or not inside: return _originals['_do_crop_pad'](x, sz, tl, orig_sz, pad_mode, resize_mode, resize_to)
+    if current_ratio.get() is None or not inside: return _originals['_do_crop_pad'](x, sz, tl, orig_sz, pad_mode, resize_mode, resize_to)
     x = x.crop(box)
     return x if resize_to is None else x.resize(resize_to, resize_mode)
 
@@ -358,9 +358,9 @@ class FastaiItems(ItemsBackend):
     "Make items at the size of their batch, for fastai's `DataLoader`"
     item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
 
-    def has_numbers(self): return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
-    def can_size(self): return self.has_numbers()
-    def deals_batches(self): return False   # fastai loaders have `create_batches` instead
+    def is_map_style(self): return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
+    def can_size(self): return self.is_map_style()
+    def has_batch_sampler(self): return False   # fastai loaders have `create_batches` instead
 
     def countable(self):
         dl = self.dl
@@ -368,7 +368,7 @@ class FastaiItems(ItemsBackend):
         replaced = [k for k in methods if k in dl.__dict__ or getattr(type(dl), k) is not getattr(DataLoader, k)]
         if replaced: return f'a custom `{replaced[0]}`'
         n,bs = getattr(dl, 'partial_n', None) or dl.n,dl.bs
-        if not (self.has_numbers() and n and bs and dl.indexed): return 'no items that can be asked for by number'
+        if not (self.is_map_style() and n and bs and dl.indexed): return 'no items that can be asked for by number'
         if len(dl)!=(n//bs if dl.drop_last else -(-n//bs)): return 'a length that does not follow from its number of items'
         return n if self.outer is dl else -(-n//self.outer.world_size),bs,dl.drop_last
 
@@ -376,11 +376,11 @@ class FastaiItems(ItemsBackend):
         "Say why items cannot be made at `size`, or return None; they are compared before batch transforms"
         if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
         if not self.can_size() or not self.full_size: return 'its items cannot be drawn beforehand'
-        whole = self.drawn(4, batch_tfms=False)
+        whole = self.sample_batch(4, batch_tfms=False)
         if whole is None or not self.spec.size(whole): return 'its pictures are of several sizes'
         item_size = self.spec.size(whole)
         target = self.ratio(size).of(item_size)
-        why = self._compare(whole, self.drawn(3, batch_tfms=False), self.drawn(4, size, batch_tfms=False), target, item_size)
+        why = self._compare(whole, self.sample_batch(3, batch_tfms=False), self.sample_batch(4, size, batch_tfms=False), target, item_size)
         if not why: self.item_size = item_size
         return why
 

@@ -30,7 +30,7 @@ from .log import size_columns
 from .loops import backend_for
 from .preflight import SizeError, dry_run, n_items, tile_batch, try_sizes
 from .probe import LoaderWrapper, find_generators, no_trace, some_items, to_device, unwrap_dl
-from .run import ScaledLRs, TrainingRun, check_args, finished_instead, unreached
+from .run import ScaledLRs, TrainingRun, check_args, items_warning, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/19_lightning.ipynb #d698b32d
@@ -145,7 +145,7 @@ class _WrappedLoader(LoaderWrapper):
         elif not self.is_valid and o.full_size!=run.train.full_size: why = 'the size of its images changes on their way to the device'
         else: why = self._make_small(('valid',next(k for k,o in enumerate(loaders) if o is self)) if self.is_valid else 'train')
         self.why = why or ''
-        if why: warn(finished_instead('validation' if self.is_valid else 'training', why))
+        if why: warn(items_warning('validation' if self.is_valid else 'training', why))
 
     def _make_small(self, key):
         "Have the loader make small items; return why not if it cannot"
@@ -281,7 +281,7 @@ class TrainerRun(TrainingRun):
         "Return a few items as the model gets them, or None"
         t,drawn = self.trainer,backend_for(dl, new_spec=self.new_spec)
         hooked = [o for o in (t.lightning_module, t.datamodule) if o is not None and any(map(partial(_is_overridden, o), _transfers))]
-        sample = getattr(drawn, 'drawn', lambda n: None)(4) if drawn.full_size else None
+        sample = getattr(drawn, 'sample_batch', lambda n: None)(4) if drawn.full_size else None
         if sample is None or not hooked: return sample
         try:
             with no_trace(generators=find_generators(dl, *hooked)):
@@ -396,7 +396,7 @@ def announce(
     run.announced,s,n,t = True,run.schedule,run.length,run.trainer
     last = run.ends_with()
     if last!=s.final and not t.fast_dev_run:
-        warn(unreached(s, n.n_epoch, n.n_batch, last))
+        warn(unreached_warning(s, n.n_epoch, n.n_batch, last))
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit) + run.max_bs_message())

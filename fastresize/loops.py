@@ -19,7 +19,7 @@ from .batch import BatchSpec, boxes_warning, no_image_message
 from .check import expect, is_int, size_str
 from .preflight import try_sizes
 from .probe import to_device
-from .run import ScaledLRs, TrainingRun, check_resizing, unreached
+from .run import ScaledLRs, TrainingRun, check_resizing, unreached_warning
 from .schedule import SizeSchedule
 
 # %% ../nbs/08_loops.ipynb #129670f2
@@ -37,7 +37,7 @@ def look_at(
     backend:SizeBackend, # Backend of a loader
 ):
     "Set `spec` and `full_size` of the backend from a few items, read without a trace, or leave both None if that is not possible"
-    draw = getattr(backend, 'drawn', None)
+    draw = getattr(backend, 'sample_batch', None)
     for n in (4,1) if draw else ():   # several items may differ in size
         if (sample := draw(n)) is not None: backend.look(sample)
         if backend.full_size: return
@@ -162,7 +162,7 @@ def _forward(model, xb):
 
 def _try_model(model, backend, schedule):
     "Try every size on a copy of `model`. Raises `SizeError` for a size at which it fails"
-    sample = backend.drawn(2) if hasattr(backend, 'drawn') else None
+    sample = backend.sample_batch(2) if hasattr(backend, 'sample_batch') else None
     if sample is None: return warn('`model`: sizes are not tried beforehand, because items of the loader cannot be drawn beforehand')
     device = next((p.device for p in model.parameters()), None)
     xb = to_device(backend.spec.split(sample)[0], device)
@@ -217,5 +217,5 @@ def sized_loader(
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
     if (last := res.sizes(n_epoch-1)[-1])!=schedule.final:
-        warn(f'`schedule`: {unreached(schedule, n_epoch, res.n_batch, last)}')
+        warn(f'`schedule`: {unreached_warning(schedule, n_epoch, res.n_batch, last)}')
     return res

@@ -23,7 +23,7 @@ from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
 from .probe import is_fastai_loader, run_batch_tfms, scratch_dataset, some_items, unwrap_dl
-from .run import TrainingRun, finished_instead
+from .run import TrainingRun, items_warning
 from .schedule import SizeSchedule
 from .transforms import Steer, points_warning
 
@@ -60,7 +60,7 @@ class SteeredBackend(FastaiItems):
                 return False
             came = self.spec.size(b)
             if came!=target:
-                warn(_not_told(came, target))
+                warn(_steering_warning(came, target))
                 return False
             if not self.spec.in_proportion(b, sample): return False
         return True
@@ -89,11 +89,11 @@ class SteeredBackend(FastaiItems):
         if self.full_size is None: self.full_size = came
         target = self.target_size(size) if self.small or self.steered else self.target_size(size, came)
         if self.steered and self.steer:
-            warn(_not_told(came, self.steer.applied_size))
+            warn(_steering_warning(came, self.steer.applied_size))
             self.steered = False
         return self.resized(b, target)
 
-def _not_told(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
+def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
 
 # %% ../nbs/14_training.ipynb #3c4b000e
 class LearnerRun(TrainingRun):
@@ -159,7 +159,7 @@ class LearnerRun(TrainingRun):
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
             why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'its items cannot be drawn beforehand'
-            if why: self.warn(finished_instead(name, why))
+            if why: self.warn(items_warning(name, why))
             else: o.small = True
 
     @property
