@@ -93,7 +93,7 @@ def public():
     import fastresize.all, fastresize.bench
     from fastai.learner import Learner
     from fastresize.loops import SizedLoader
-    from fastresize.preview import Preview
+    from fastresize.prediction import Preview
     front = {n: getattr(fastresize, n) for n in fastresize.__all__}
     ours = {f'learn.{k}': f for k,f in vars(Learner).items() if isfunction(f) and f.__module__.startswith('fastresize') and f'learn.{k}' in examples}
     loops = {n: front.pop(n) for n in ('sized_loader','size_schedule','SizeSchedule','Growth','resize_batch')}

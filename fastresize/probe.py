@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['walk_objects', 'find_generators', 'no_trace', 'LoaderWrapper', 'unwrap_dl', 'fastai_class', 'is_fastai_loader',
            'with_split_idx', 'is_single_pass', 'scratch_copy', 'scratch_dataset', 'isolated', 'to_device',
-           'run_batch_tfms', 'some_items']
+           'run_batch_tfms', 'some_items', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
 import random, sys, types
@@ -255,3 +255,11 @@ def some_items(
     with isolated(dl) as single_pass:
         if single_pass: return
         return _torch_items(dl, n) if isinstance(dl, TorchDataLoader) else _fastai_items(dl, n, batch_tfms)
+
+# %% ../nbs/04_probe.ipynb #252cddfa
+def n_workers(
+    dl, # A loader
+) -> int: # None if it is not known
+    "Return the number of worker processes of a loader; the `num_workers` of a fastai loader itself is 1 in the main process"
+    dl = unwrap_dl(dl)
+    return getattr(getattr(dl, 'fake_l', dl), 'num_workers', None)

@@ -5,24 +5,50 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/16_progressive.ipynb #725b8c5e
+# %% ../nbs/16_progressive.ipynb #6d6d355c
 from warnings import warn
 
 from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.basics import store_attr
 
+from .auto import NotMeasured, choose, kept_arguments
 from .batch import size_of
 from .check import expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, recompile_warning
 from .learner import OnlyTrains, trains
 from .log import SizeLog, Trackers
+from .prediction import Suggestion
 from .rehearsal import FirstSteps
 from .run import check_args
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/16_progressive.ipynb #61d29787
+# %% ../nbs/16_progressive.ipynb #02a04963
+def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
+
+def _shrinks_again(cb, n_batch):
+    "Return a warning if this fit resumes a training that has reached full size with smaller images, or None"
+    epoch,reached = _first_epoch(cb.learn),cb.full_size_reached
+    first = cb.training_run.epoch_sizes(epoch, n_batch)[0][0] if epoch<cb.n_epoch else reached
+    if epoch and reached and any(a<b for a,b in zip(first, reached)):
+        return (f'`start_epoch`={epoch}: an earlier fit came to {list(reached)}, and this one goes on with smaller images, of {list(first)}. '
+                f'`start` and `finish` as ints of the earlier training, or a fit without `ProgressiveResize`, stay at full size')
+
+def _chosen(cb):
+    "Return a `ProgressiveResize` with the arguments that 'auto' chooses for this fit, or None for full size"
+    epoch = _first_epoch(cb.learn)
+    expect(not epoch or cb.chosen, 'start_epoch', epoch, "0 with `ProgressiveResize('auto')`, which might choose otherwise than before; "
+           'to resume, pass the `ProgressiveResize(...)` that it printed')
+    if not epoch:
+        try:
+            cb.chosen = choose(cb.learn, cb, cb.n_epoch)
+            cb._say(f"'auto': {cb.chosen}")
+        except NotMeasured as e:
+            cb.chosen = Suggestion(kept_arguments(cb), 1.)
+            cb._say(f"'auto' could not measure this training, because {e}. It takes `{cb.chosen.call}`.")
+    return None if cb.chosen.arguments is None else ProgressiveResize(**{'verbose': cb.verbose, **cb.chosen.arguments})
+
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -33,7 +59,7 @@ class ProgressiveResize(OnlyTrains):
     training_run = loop = log = first_steps = compiling = trackers = None
     order = Recorder.order+.5 # after the recorder, whose rows are extended, and mixed precision; before progress bar and loggers
     def __init__(self,
-        initial_size:int|float|tuple=0.5, # Initial size: a float is a fraction of the final size, an int or `(height, width)` is in pixels
+        initial_size:int|float|tuple|str=0.5, # A float is a fraction of the final size, an int or `(height, width)` is in pixels; 'auto': measure and choose
         start:int|float=0.5, # Earliest growth: a float is a fraction of training, an int an epoch (from 0)
         finish:int|float=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
         increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
@@ -60,8 +86,11 @@ class ProgressiveResize(OnlyTrains):
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
-        self.growth = Growth(initial_size, start, finish, increase_by, increase_mode, multiple_of)
+        auto = isinstance(initial_size, str) and initial_size=='auto'
+        self.auto,self.chosen,self.body_was_frozen = auto,None,False
+        self.growth = Growth(.5 if auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
+        expect(not auto or schedule is None, 'schedule', schedule, "None beside `initial_size`='auto', which makes a schedule of its own")
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, and `resize_items=True` beside it')
 
@@ -76,10 +105,13 @@ class ProgressiveResize(OnlyTrains):
         self.stop()
         if not trains(self.learn) or not self.n_epoch: return
         if not len(self.dls.train): return warn(no_batches)
-        if not self.frozen and getattr(self.learn.opt, 'frozen_idx', 0): return self._say('Images have full size while layers are frozen.')
+        is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))
+        self.body_was_frozen |= is_frozen
+        if not self.frozen and is_frozen: return self._say('Images have full size while layers are frozen.')
         if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected it on the learner or in `fit(cbs=...)`, not in both')
-        plan = LearnerRun(self.learn, self, self.n_epoch)
-        if plan.no_images: return
+        args = _chosen(self) if self.auto else self
+        plan = args and LearnerRun(self.learn, args, self.n_epoch)
+        if not plan or plan.no_images: return
         self.training_run,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
         self.first_steps,self.compiling = FirstSteps(plan, self._say),is_compiled(self.learn.model) and CompileCost()
         self.log = SizeLog(self.learn, not plan.schedule or all(h==w for h,w in plan.schedule.sizes))
@@ -90,18 +122,10 @@ class ProgressiveResize(OnlyTrains):
         "Print the schedule and warn about it, once the final size is known"
         plan,n = self.training_run,len(self.dls.train)
         self.schedule = plan.schedule
-        for o in (plan.schedule_warning(n), self._shrinks_again(n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
+        for o in (plan.schedule_warning(n), _shrinks_again(self, n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
             if o: warn(o)
         self.trackers = self.resize_valid and Trackers(self.learn, plan.last_size(n))
         for o in (plan, self.trackers): self._say(o and o.message())
-
-    def _shrinks_again(self, n_batch):
-        "Return a warning if this fit resumes a training that has reached full size with smaller images, or None"
-        epoch = next((cb._skip_to for cb in self.learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
-        first = self.training_run.epoch_sizes(epoch, n_batch)[0][0] if epoch<self.n_epoch else self.full_size_reached
-        if epoch and self.full_size_reached and any(a<b for a,b in zip(first, self.full_size_reached)):
-            return (f'`start_epoch`={epoch}: an earlier fit came to {list(self.full_size_reached)}, and this one goes on with smaller images, of {list(first)}. '
-                    f'`start` and `finish` as ints of the earlier training, or a fit without `ProgressiveResize`, stay at full size')
 
     def _say(self, message):
         if message and self.verbose and not rank_distrib(): print(message)
@@ -152,7 +176,8 @@ class ProgressiveResize(OnlyTrains):
         "Print messages and warnings that are known only after training"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.message(self.schedule, self.user_schedule is not None))
-        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.resize_items, self.training_run.bs_factor))
+        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.training_run.args.resize_items, self.training_run.bs_factor))
+        self._say(self.chosen and self.schedule and self.chosen.hindsight(self.log.timer.times))
         for o in self.training_run.final_warnings(): warn(o)
         if self.schedule and self.training_run.size==self.schedule.final: self.full_size_reached = self.schedule.final
         self.stop()

@@ -29,7 +29,8 @@ from fastcore.foundation import L
 from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
 from .backends import item_or_last
 from .batch import size_of
-from .preview import Preview, from_rank0, max_epochs
+from .auto import from_rank0
+from .prediction import Preview, max_epochs
 from .probe import some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, pixels_to_grow

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #ac0ee1b5
+# %% ../nbs/15_rehearsal.ipynb #4a461c3c
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -17,11 +17,11 @@ from fastai.learner import Learner
 
 from .batch import BatchSpec
 from .check import scale_size
-from .compiled import compile_first, is_compiled
+from .compiled import can_compile_all, compile_first, is_compiled
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #ce600207
+# %% ../nbs/15_rehearsal.ipynb #4a91e1b9
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -140,13 +140,23 @@ class FirstSteps:
         factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
         n = args.preallocate_bs or factor>1 and round(bs/factor)
         if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
-        if compiled: compile_first(learn, xb, yb, self._valid_bs(n or bs))
-        else: dry_run(learn, xb, yb)
-        if factor>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
+        if compiled: return self._compile(n or bs, xb, yb)
+        dry_run(learn, xb, yb)
+        if factor>1: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
+
+    def _compile(self, bs, xb, yb):
+        "Compile the model for every size, full size first, or for full size alone if they are too many"
+        run,follow = self.run,self.args.resize_valid
+        sizes = [*zip(run.schedule.sizes, self._sizes())]
+        for s,size in reversed(sizes if can_compile_all(run.schedule, follow) else sizes[-1:]):
+            b = at_size(self.spec, xb, yb, size)
+            compile_first(self.learn, *tile_batch(b, round(bs*run.bs_factor(s))), self._valid_bs(bs) if follow or s==run.schedule.final else ())
 
     def _valid_bs(self, bs):
+        "Return the numbers of images in validation batches: those of all but the last, and of the last"
         dl = unwrap_dl(self.learn.dls.valid)
-        return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
+        n,bs = len(getattr(dl, 'dataset', ())),getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
+        return [*dict.fromkeys(o for o in (min(n or bs, bs), n%bs) if o)]
 
 def _add_words(e, size):
     "Append to the message of an error in the first batch of a size how the size may have caused it"

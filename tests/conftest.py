@@ -47,7 +47,7 @@ class Clock:
 def clock(monkeypatch):
     "All that measures a training goes by this clock: what a test asserts about time does not depend on the machine"
     res = Clock()
-    for o in ('log','throughput','preview','recipes'): monkeypatch.setattr(f'fastresize.{o}.perf_counter', res)
+    for o in ('log','auto','preview','recipes'): monkeypatch.setattr(f'fastresize.{o}.perf_counter', res)
     return res
 
 @pytest.fixture(autouse=True)

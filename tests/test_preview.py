@@ -4,7 +4,8 @@ import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
-from fastresize.preview import Preview, _pace
+from fastresize.auto import _pace
+from fastresize.prediction import Preview
 
 def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)
 
@@ -226,7 +227,7 @@ def test_the_verdict_where_it_would_not_pay():
     assert of(cheap, .5).verdict=='' and of(paces, .5, with_items=of(cheap, .5)).verdict==''
 
 def test_larger_batches_are_in_the_prediction():
-    from fastresize.preview import Preview
+    from fastresize.prediction import Preview
     s = SizeSchedule((32,64), (.5,))
     paces = {(32,32): [0.,.1,0.,0.], (64,64): [0.,.1,0.,0.]}
     plain,larger = [Preview(s, 2, (8,0), paces, larger=o) for o in (None, (64,8,32,False))]
@@ -275,10 +276,10 @@ def test_the_call_to_write():
     def of(paces=paces, **kwargs): return Preview(SizeSchedule((32,64), (.5,)), 4, (8,0), paces, **kwargs)
     assert of().advice=='' and of().suggested=={}   # who made it by hand knows what it is of
     p = of(arguments=dict(increase_by=8, increase_mode=IncreaseMode.Epoch))
-    assert str(p).endswith(" Suggested: `ProgressiveResize(increase_by=8, increase_mode='epoch')`.")
+    assert " Suggested: `ProgressiveResize(increase_by=8, increase_mode='epoch')`, about 0.60 of the time at full size." in str(p)
     items = of({**paces, (32,32): [0.,0.01,0.,0.]})
     p = of(with_items=items, arguments={})
-    assert p.suggested==dict(resize_items=True) and str(p).endswith(' Suggested: `ProgressiveResize(resize_items=True)`.')
+    assert p.suggested==dict(resize_items=True) and str(p).endswith(' Suggested: `ProgressiveResize(resize_items=True)`, about 0.55 of the time at full size (small items save 10 ms a batch of 32 px).')
     flat = of({**paces, (32,32): [0.,0.1,0.,0.]}, arguments=dict(increase_by=8))
     assert flat.suggested is None and str(flat).endswith(' Stay at full size.')
 

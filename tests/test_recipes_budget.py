@@ -1,7 +1,7 @@
 "Schedules from shares of the compute, and trainings that fit into a time"
 import pytest
 from util import *
-from fastresize.preview import Preview
+from fastresize.prediction import Preview
 from fastresize.schedule import Growth
 import fastresize.recipes
 

@@ -81,8 +81,21 @@ class UnevenNet(nn.Module):
         return self.m(x)
 
 timed = learner(make_dls(), ProgressiveResize(increase_by=8, verbose=False), model=UnevenNet())
-with timed.distrib_ctx(sync_bn=False): p = timed.fit_minutes(.1, fit='fit', n_batch=2, verbose=False)
+with timed.distrib_ctx(sync_bn=False): p = timed.fit_minutes(.25, fit='fit', n_batch=2, verbose=False)
 out.update(expected=p.n_epoch, epochs=len(timed.recorder.values), batches=len(timed.seen.train)/len(timed.recorder.values), expected_batches=p.n_batches[0])
+
+class OddNet(nn.Module):
+    "In the first process a step takes as long as there are pixels, in the second one always as long"
+    def __init__(self):
+        super().__init__()
+        self.m = nn.Sequential(*(ConvLayer(4 if i else 3, 4, stride=2) for i in range(5)), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
+    def forward(self, x):
+        time.sleep(.15 if rank else .2*x.shape[-1]**2/96**2)
+        return self.m(x)
+
+auto = learner(make_dls(size=(96,96)), ProgressiveResize('auto', verbose=False), model=OddNet())
+with auto.distrib_ctx(sync_bn=False): auto.fit(1)
+out.update(auto=auto.seen.train, chosen=auto.progressive_resize.chosen.arguments)
 weights = [p.flatten().tolist() for p in learn.model.parameters()]
 out.update(world=dist.get_world_size(), train=learn.seen.train, hook=len(out['hook']), weights=weights)
 with open(f'rank{rank}.json', 'w') as f: json.dump(out, f)

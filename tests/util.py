@@ -58,7 +58,7 @@ class Seen(Callback):
 def learner(dls, *cbs, model=None, **kwargs):
     "A learner without a progress bar; `learner.seen` has the sizes"
     kwargs.setdefault('loss_func', nn.CrossEntropyLoss())
-    learn = Learner(dls, model or small_model(), cbs=[*cbs,Seen()], **kwargs)
+    learn = Learner(dls, small_model() if model is None else model, cbs=[*cbs,Seen()], **kwargs)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn

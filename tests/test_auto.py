@@ -1,0 +1,245 @@
+"`ProgressiveResize('auto')`: what it measures, what it chooses, and that it leaves no trace; `torch.compile` beside few sizes"
+import pytest, torch
+from fastai.callback.progress import ProgressCallback
+import torch._dynamo
+from fastresize.auto import choose, conv_strides
+from fastresize.prediction import Preview, Suggestion
+from fastresize.schedule import Growth
+from util import *
+
+class Net(nn.Module):
+    "Five strides of two; a step takes as long as there are pixels, by the clock of the test"
+    def __init__(self, clock=None, n_stride=5, seconds=lambda h, w: h*w/128**2):
+        super().__init__()
+        convs = [ConvLayer(4 if i else 3, 4, stride=2) for i in range(n_stride)]
+        self.m,self.clock,self.seconds = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2)),clock,seconds
+    def forward(self, x):
+        if self.clock: self.clock.sleep(self.seconds(*x.shape[-2:]))
+        return self.m(x)
+
+def auto(size=128, clock=None, model=None, dls=None, verbose=True, cbs=(), **kwargs):
+    return learner(dls or make_dls(*aug_transforms(), size=(size,size)), ProgressiveResize('auto', verbose=verbose, **kwargs), *cbs, model=Net(clock) if model is None else model)
+
+def chosen(learn): return learn.progressive_resize.chosen.arguments
+
+@pytest.mark.parametrize('size,arguments,first', [(128,{},64), (96,dict(initial_size=64),64), (64,None,64), (32,None,32)])
+def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
+    learn = auto(size, clock)
+    learn.fit(2)
+    assert chosen(learn)==arguments and learn.seen.train[0]==(first,first) and learn.seen.train[-1]==(size,size)
+    out = capsys.readouterr().out
+    if arguments is None:
+        assert f"'auto': Stay at full size: the last convolution has {size//32} features on a side, and smaller images would leave it fewer than 2." in out
+        assert {*learn.seen.train}=={*learn.seen.valid}=={(size,size)}
+    else: assert "'auto': `ProgressiveResize(" in out and 'of the time at full size' in out
+    if arguments: assert '64 px: the last convolution keeps 2 features on a side' in out
+
+def test_full_size_where_small_images_are_no_quicker(clock, capsys):
+    learn = auto(128, model=Net(clock, seconds=lambda h, w: 1.))
+    learn.fit(2)
+    assert chosen(learn) is None and {*learn.seen.train}=={(128,128)}
+    assert 'Stay at full size: a batch of 96 px takes 1.00 of the time of one of 128 px' in capsys.readouterr().out
+
+def test_no_smaller_than_it_takes(clock, capsys):
+    "Below 96 px a step takes no less time"
+    learn = auto(128, model=Net(clock, seconds=lambda h, w: max(.65, h*w/128**2)))
+    learn.fit(2)
+    assert chosen(learn)==dict(initial_size=.75) and '96 px: smaller images would save little more' in capsys.readouterr().out
+
+@pytest.mark.parametrize('kwargs', [dict(increase_by=16), dict(start=.25, finish=.5), dict(increase_mode='epoch', empty_cache=True), dict(resize_valid=False)])
+def test_arguments_are_kept(clock, kwargs):
+    learn = auto(96, clock, **kwargs)
+    learn.fit(4)
+    assert chosen(learn)==dict(kwargs, initial_size=64)
+    alone = learner(make_dls(*aug_transforms(), size=(96,96)), ProgressiveResize(**chosen(learn)), model=Net())
+    alone.fit(4)
+    assert learn.seen.train==alone.seen.train and learn.seen.valid==alone.seen.valid
+
+def test_it_trains_as_with_the_call_that_it_prints(clock):
+    "To the bit: weights, random numbers and averages of the optimizer are those of a training that measures nothing"
+    def trained(cb):
+        set_seed(3)
+        learn = learner(make_dls(*aug_transforms(), size=(96,96)), cb, model=Net(clock), metrics=accuracy)
+        learn.fit(2)
+        return [*learn.model.state_dict().values(), *learn.recorder.values[-1], torch.rand(1)]
+    for a,b in zip(trained(ProgressiveResize('auto')), trained(ProgressiveResize(64))): assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+def test_what_it_measures_takes_three_hundredths_of_a_thousand_steps(clock):
+    learn = auto(128, clock)
+    learn.create_opt()
+    before = clock.now
+    suggestion = choose(learn, learn.progressive_resize, 4)
+    assert suggestion.arguments=={} and clock.now-before<30
+
+def test_slow_steps_are_measured_once(clock):
+    "Ten seconds a step: one step at full size, and it goes by the defaults"
+    learn = auto(128, model=Net(clock, seconds=lambda h, w: 10*h*w/128**2))
+    before = clock.now
+    suggestion = None
+    with pytest.raises(Exception, match='its steps take too long'): choose(learn, learn.progressive_resize, 4)
+    assert clock.now-before<=30
+
+def test_the_same_twice(clock): assert chosen_of(auto(96, clock))==chosen_of(auto(96, clock))
+def chosen_of(learn):
+    learn.fit(1)
+    return chosen(learn)
+
+def test_a_second_fit_measures_anew_and_a_resumed_one_goes_on(clock, capsys):
+    learn = auto(96, clock)
+    learn.fit(2)
+    assert chosen(learn)==dict(initial_size=64)
+    learn.model.seconds = lambda h, w: 1.
+    learn.fit(2, start_epoch=1)
+    assert chosen(learn)==dict(initial_size=64) and capsys.readouterr().out.count("'auto'")==1
+    learn.fit(2)
+    assert chosen(learn) is None and learn.seen.train[-8:]==[(96,96)]*8
+
+def test_a_training_of_another_process_is_not_resumed(clock):
+    learn = auto(96, clock)
+    with pytest.raises(ValueError, match=r"`start_epoch`=1: expected 0 with `ProgressiveResize\('auto'\)`.*pass the `ProgressiveResize\(...\)` that it printed"):
+        learn.fit(2, start_epoch=1)
+    assert not learn.seen.train
+
+def test_a_frozen_body_stays_at_full_size(clock, capsys):
+    learn = auto(128, clock, dls=make_dls(*aug_transforms(), size=(128,128)))
+    learn = Learner(learn.dls, Net(clock), loss_func=nn.CrossEntropyLoss(), splitter=lambda m: [params(m.m[:2]), params(m.m[2:])], cbs=[ProgressiveResize('auto'),Seen()])
+    with learn.no_bar(), learn.no_logging(): learn.fine_tune(2)
+    assert {*learn.seen.train}=={(128,128)} and chosen(learn) is None
+    assert capsys.readouterr().out.count('Stay at full size: the body is or was frozen, so it is probably pretrained')==2
+
+def test_silent(clock, capsys):
+    auto(96, clock, verbose=False).fit(1)
+    assert capsys.readouterr().out==''
+
+def test_patches(clock):
+    "A model of patches of 16 pixels, for any number of them: all sizes are multiples of 16"
+    class Patches(Net):
+        def __init__(self):
+            super().__init__(clock)
+            self.m = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
+    learn = auto(128, model=Patches())
+    learn.fit(4)
+    assert chosen(learn)==dict(multiple_of=16) and {*learn.seen.train}=={(s,s) for s in (64,80,96,112,128)}
+
+def test_a_model_of_one_size_stays_there(clock, capsys):
+    class Fixed(Net):
+        def forward(self, x):
+            assert x.shape[-1]==128, f'Input height ({x.shape[-1]}) does not match model (128)'
+            return super().forward(x)
+    learn = auto(128, model=Fixed(clock))
+    learn.fit(1)
+    assert chosen(learn) is None and {*learn.seen.train}=={(128,128)}
+    assert 'Stay at full size: the model does not take images of [64, 64] (AssertionError: Input height (64) does not match model (128))' in capsys.readouterr().out
+
+def test_what_cannot_be_measured_goes_by_the_defaults(clock, capsys):
+    "A training that needs a callback of the user's"
+    class Doubled(Callback):
+        order = 101
+        def before_batch(self): self.learn.xb = (self.x, self.x)
+    class Two(Net):
+        def forward(self, x, y): return super().forward(x+y)
+    learn = auto(128, model=Two(clock), cbs=[Doubled()], increase_by=16)
+    learn.fit(2)
+    assert learn.seen.train[0]==(64,64) and learn.seen.train[-1]==(128,128)
+    out = capsys.readouterr().out
+    assert "'auto' could not measure this training, because TypeError" in out and 'It takes `ProgressiveResize(increase_by=16)`.' in out
+
+def test_small_items_where_the_model_waits(clock, capsys):
+    class Slow(ItemTransform):
+        order = 6   # after `ToTensor`
+        def encodes(self, x):
+            clock.sleep(.1*x[0].shape[-1]**2/128**2)
+            return x
+    dls = make_dls(*aug_transforms(), size=(160,160), item_tfms=[Resize(128),Slow()])
+    learn = auto(128, clock, dls=dls)
+    learn.fit(2)
+    assert chosen(learn)==dict(resize_items=True) and 'small items save 600 ms a batch of 64 px' in capsys.readouterr().out
+    learn = auto(128, clock, dls=dls, resize_items=True)
+    learn.fit(2)
+    assert chosen(learn)==dict(resize_items=True)
+
+def test_rectangles(clock):
+    learn = auto(dls=make_dls(*aug_transforms(), size=(96,128)), clock=clock)
+    learn.fit(1)
+    assert chosen(learn)==dict(initial_size=.67) and learn.seen.train[0]==(64,85)
+
+def test_plain_loaders(clock):
+    learn = auto(dls=torch_dls(size=(96,96)), clock=clock)
+    learn.fit(1)
+    assert chosen(learn)==dict(initial_size=64) and learn.seen.train[0]==(64,64)
+
+def test_mistakes():
+    with pytest.raises(ValueError, match='`schedule`=.*None beside `initial_size`=\'auto\''): ProgressiveResize('auto', schedule=SizeSchedule((64,)))
+    with pytest.raises(ValueError, match="`initial_size`='small': expected"): ProgressiveResize('small')
+    with pytest.raises(ValueError, match="`initial_size`='auto': expected"): size_schedule(128, 4, initial_size='auto')
+
+def test_lr_find_and_validate_measure_nothing(clock, capsys):
+    learn = auto(96, clock)
+    learn.lr_find(num_it=3, show_plot=False)
+    learn.validate()
+    assert capsys.readouterr().out=='' and {*learn.seen.train}=={(96,96)}
+
+def test_strides():
+    x = torch.rand(2,3,64,96),
+    assert conv_strides(Net(), x)==(32,None) and conv_strides(nn.Conv2d(3,4,16,16), x)==(16,16)
+    assert conv_strides(nn.Sequential(nn.Conv2d(3,4,3,2,1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4,4,1)), x)==(2,None)   # as in squeeze-and-excitation
+    assert conv_strides(nn.Sequential(Flatten(), nn.Linear(3*64*96,2)), x)==(None,None)
+    m = Net().train()
+    stats = [t.clone() for t in m.buffers()]
+    conv_strides(m, x)
+    assert m.training and all(map(torch.equal, m.buffers(), stats)) and not any(o._forward_hooks for o in m.modules())
+
+# ---- the rule, by numbers of one's own
+
+def preview(full=128, epochs=8, new_size=0., small=.3, **kwargs):
+    paces = {(full//2,)*2: [0.,small*.1,0.,small*.03], (full,full): [0.,.1,0.,.03]}
+    return Preview(Growth().schedule(full, epochs), epochs, (100,20), paces, growth=Growth(), new_size=new_size, stride=32, **kwargs)
+
+@pytest.mark.parametrize('new_size,sizes', [(0.,17), (.1,17), (.3,5), (.6,3), (1.,2), (9.,2)])
+def test_as_many_sizes_as_cost_little(new_size, sizes):
+    s = preview(new_size=new_size).suggest({})
+    assert len(s.preview.schedule.sizes)==sizes
+    assert (f'{sizes} sizes, because each takes' in str(s))==(sizes<17)
+
+def test_sizes_that_cost_more_than_they_save():
+    s = preview(new_size=60.).suggest({})
+    assert s.arguments is None and s.cost==1
+
+def test_hindsight():
+    "By its own clock: small images were no quicker, or not much"
+    from types import SimpleNamespace as N
+    s = preview().suggest({})
+    def times(small): return {(64,64): N(seconds=10*small, n_timed=10), (128,128): N(seconds=1., n_timed=10)}
+    assert s.hindsight(times(.03)) is None
+    assert s.hindsight(times(.095)) is None   # full size is not a twentieth quicker
+    assert s.hindsight(times(.15))=='By its own clock this training took 1.28 of the time at full size; full size would have been as good.'
+    assert s.hindsight({(64,64): N(seconds=1., n_timed=10)}) is None
+
+# ---- compiled models
+
+def n_compiled(): return len(torch._dynamo.utils.compilation_time_metrics.get('_compile.compile_inner', ()))
+
+class Compiled(Callback):
+    "Writes down how often has been compiled before each step and after each validation"
+    order = 99
+    def __init__(self): self.n = []
+    def before_step(self): self.n.append(n_compiled())
+    def after_validate(self): self.n.append(n_compiled())
+
+@pytest.mark.parametrize('kwargs,increase_by,n', [(dict(backend='aot_eager'),16,84), (dict(mode='reduce-overhead'),32,80)])
+def test_nothing_is_compiled_after_the_first_step(kwargs, increase_by, n):
+    "Also where the last validation batch has fewer images"
+    torch._dynamo.reset()
+    cb = Compiled()
+    learn = learner(make_dls(*aug_transforms(), size=(64,64), n=n), ProgressiveResize(increase_by=increase_by), cb, model=torch.compile(Net(n_stride=1), **kwargs))
+    learn.fit(3)
+    assert {*learn.seen.train}=={(s,s) for s in range(32, 65, increase_by)} and len({*cb.n})==1
+
+def test_few_sizes_for_a_compiled_model(monkeypatch):
+    "'auto' takes two sizes, compiled before the first step, because each costs more than a tenth of so short a training"
+    monkeypatch.setattr('fastresize.prediction._worth', 0)   # whatever it saves on this machine
+    torch._dynamo.reset()
+    cb = Compiled()
+    learn = auto(model=torch.compile(Net(n_stride=3), backend='aot_eager'), dls=make_dls(*aug_transforms(), size=(64,64), n=84), cbs=[cb])
+    learn.fit(3)
+    assert len({*cb.n})==1 and len({*learn.seen.train})==2 and 'increase_by' in chosen(learn)
