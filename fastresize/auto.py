@@ -199,8 +199,8 @@ def conv_strides(
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/15b_auto.ipynb #1e2a2647
-_long = 10 # Seconds of measuring after which no further size is tried
+# %% ../nbs/15b_auto.ipynb #ad4c865c
+_long = 4 # Seconds of a training and a validation batch of each size, above which no further size is tried
 _waiting = 1.05 # Time of a batch with loading, relative to that without, from which on small items are tried
 
 class NotMeasured(Exception): "Raised where a training cannot be measured, with the reason"
@@ -229,20 +229,21 @@ def n_batches(
 class _Measuring:
     "Train copies of `learn` for a few steps at one size after the other"
     def __init__(self, learn, run):
-        self.learn,self.run,self.start,self.steps = learn,run,perf_counter(),{}
+        self.learn,self.run,self.steps = learn,run,{}
         loaders = (run.train.loader, run.valid and run.valid.loader)
         self.loading = [None if dl is None else _Loading(dl) for dl in loaders]
         if self.loading[0].items is None: raise NotMeasured('its loader gives no items beforehand')
         self.device = next(learn.model.parameters()).device
 
     @property
-    def is_late(self): return perf_counter()-self.start>_long
+    def is_late(self): return sum(step+valid for _,step,_,valid in self.steps.values())>_long   # compiling, which the training needs as well, does not count
 
     def at(self, size):
         "Measure the steps at `size`, and return the inputs of a batch"
         factor = self.run.bs_factor(size)
         items = [None if o is None or o.items is None else _repeated(o.items, round(o.bs*(1 if i else factor))) for i,o in enumerate(self.loading)]
-        watch = Stopwatch(3, None if n_processes(self.learn)>1 else 1.5, least=0)
+        fixed = n_processes(self.learn)>1 or is_compiled(self.learn.model)   # as many steps in all processes; the first one may compile
+        watch = Stopwatch(3, None if fixed else 1.5, least=0)
         held = _HeldItems(self.run, size, items)
         self.learn.fit(1, cbs=[held,watch], reset_opt=True)
         self.steps[size] = watch.paces(1)
