@@ -34,7 +34,7 @@ class SizeBackend:
     """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
-    `finish` gives a batch its final form. Each gets the size in the schedule, `(height, width)` in pixels."""
+    `to_size` resizes the batch that came, if that is left to do. Each gets the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
     def __init__(self,
@@ -97,7 +97,7 @@ class SizeBackend:
         "Return the context in which the loader makes a batch"
         return nullcontext()
 
-    def finish(self,
+    def to_size(self,
         b, # A batch as the loader made it
         size:tuple, # Its size in the schedule
     ):
@@ -126,7 +126,7 @@ class SizeBackend:
         counts:list=None, # Number of items of every batch; None: the loader's batch size
         skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "Iterate over the loader once, from batch `skip` on, and yield each batch before `finish`"
+        "Iterate over the loader once, from batch `skip` on, and yield each batch before `to_size`"
         batches = None
         for i in count(skip):
             with self.at(item_or_last(sizes, i)):
@@ -139,7 +139,7 @@ class SizeBackend:
 
     def epoch(self, sizes, counts=None, skip=0):
         "Iterate over the loader once, from batch `skip` on, and yield batch `i` at the scheduled size `sizes[i]`"
-        for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.finish(b, item_or_last(sizes, i))
+        for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.to_size(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
@@ -244,11 +244,11 @@ def with_attr(
         if orig is not None: o.__dict__[k] = orig
         else: o.__dict__.pop(k, None)
 
-# %% ../nbs/05_backends.ipynb #fbb8d952
+# %% ../nbs/05_backends.ipynb #49baeea0
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
-    With `small=False` finished batches are resized, and only the number of items in a batch may change."""
+    With `small=False` batches are resized after loading, and only the number of items in a batch may change."""
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.epoch_sizes = small,cache,()
@@ -273,10 +273,10 @@ class ItemsBackend(SizeBackend):
 
     def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
         "Return what is needed to plan larger batches, or why they are not possible"
-        if not self.is_map_style(): return 'no items that can be asked for by number'
-        if not self.has_batch_sampler(): return 'an iteration of its own'
+        if not self.is_map_style(): return 'no map-style dataset'
+        if not self.has_batch_sampler(): return 'a custom `__iter__`'
         sampler = self.dl.batch_sampler
-        return (len(sampler.sampler),sampler.batch_size,sampler.drop_last) if type(sampler) is BatchSampler else 'a batch sampler of its own'
+        return (len(sampler.sampler),sampler.batch_size,sampler.drop_last) if type(sampler) is BatchSampler else 'a custom batch sampler'
 
     # ---- a few items
 
@@ -292,19 +292,19 @@ class ItemsBackend(SizeBackend):
 
     def why_not(self, size):
         "Return a message why items cannot be made at `size`"
-        if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
-        if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is no `DataLoader` of PyTorch as it is'
+        if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
+        if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is not a plain PyTorch `DataLoader`'
         whole = self.sample_batch(4) if self.can_size() else None
-        if whole is None or not self.full_size: return 'its items cannot be drawn beforehand'
+        if whole is None or not self.full_size: return 'no items can be read before training'
         return self._compare(whole, self.sample_batch(3), self.sample_batch(4, size), self.target_size(size), self.full_size)
 
     def _compare(self, whole, fewer, small, target, full_size):
         "Compare a few items, fewer of them, and small ones; return why they cannot be made small, or None"
         def size(b): return b if b is None else self.spec.size(b)
-        if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its pictures are of several sizes'
-        if small is None: return f'its items cannot be made at {list(target)}'
-        if size(small)!=target: return f'its items measure {list(size(small) or ())} where {list(target)} was asked for'
-        if not self.spec.in_proportion(small, whole): return 'not all that lies over pixels follows'
+        if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its images differ in size'
+        if small is None: return f'its dataset fails to make items of {list(target)}'
+        if size(small)!=target: return f'its images have size {list(size(small) or ())} instead of {list(target)}'
+        if not self.spec.in_proportion(small, whole): return 'a mask or target over the pixels does not follow'
 
     # ---- an epoch
 
@@ -335,10 +335,10 @@ class ItemsBackend(SizeBackend):
         if not self.small or not self.full_size or self.dl.num_workers: return nullcontext()
         return items_at(self.ratio(size), self.dl.dataset)
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
-        return to_device(b, self.device) if made_small else super().finish(b, size)
+        return to_device(b, self.device) if made_small else super().to_size(b, size)
 
 # %% ../nbs/05_backends.ipynb #4f00d78e
 class DecoderBackend(SizeBackend):
@@ -381,7 +381,7 @@ class DecoderBackend(SizeBackend):
         if self.per_batch: self._set(size)
         yield
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if the decoder made another size"
         b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)

@@ -300,7 +300,7 @@ def size_of(
     if spec is not None and not spec.single_input: return spec.size(b)
     return next((tuple(t.shape[-2:]) for path,t in tensors_with_path(b) if is_image(t) or len(path)>1 and is_image_list([t])), None)
 
-# %% ../nbs/02_batch.ipynb #eab4a551
+# %% ../nbs/02_batch.ipynb #859d5a33
 def has_pixel_coords(
     y, # Targets, or None
 ) -> bool:
@@ -317,16 +317,16 @@ def boxes_warning(
     spec:BatchSpec, # Spec of the sample
     sample, # A batch
 ) -> str: # A warning, or None
-    "Warn if targets look like boxes or points in pixels, unless `resize_targ` is given"
+    "Return a warning if targets look like boxes or points in pixels, unless `resize_targ` is given"
     if spec.resize_targ is None and has_pixel_coords(spec.split(sample)[1] or sample): return _pixel_coords_warning
 
 def no_image_message(
     sample, # A batch
     name:str, # Name of the callback that is skipped, or None
 ) -> str:
-    "Say that a batch contains no image, and what to do about it"
+    "Return a message that a batch contains no image, and what to do about it"
     channels_last = next((t for t in leaves(sample) if is_channels_last(t)), None)
-    hint = ('name the positions, keys or attributes of the images by `pictures`' if channels_last is None
+    hint = ('pass the positions, keys or attributes of the images as `pictures`' if channels_last is None
             else f'a tensor {tuple(channels_last.shape)} has its channels last, `permute` it to (N, C, H, W)')
-    effect = f'. The training continues as without `{name}`' if name else ''
+    effect = f'. Training continues without `{name}`' if name else ''
     return f'no image among the inputs of a batch: expected a tensor (N, C, H, W) of floats or bytes; {hint}{effect}'

@@ -179,7 +179,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # two package names
 
-# %% ../nbs/19_lightning.ipynb #11e136ec
+# %% ../nbs/19_lightning.ipynb #32edd1fd
 class TrainerRun(TrainingRun):
     "The plan of a Lightning `Trainer`'s training, and how its batches get their sizes"
     def __init__(self,
@@ -348,7 +348,7 @@ class TrainerRun(TrainingRun):
                 preflight(self, b)
         size = self.size_now()
         if key=='train': self.made_size = size
-        return o.finish(b, size)
+        return o.to_size(b, size)
 
     def _give_up(self, b, key):
         o = self.backends[key]

@@ -289,7 +289,7 @@ def _interpolate(first, last, progress):
     v = first+(last-first)*progress
     return round(v) if is_int(first) and is_int(last) else v
 
-# %% ../nbs/20_recipes.ipynb #bd7b46d5
+# %% ../nbs/20_recipes.ipynb #783eeee4
 class GrowWithSize(OnlyTrains):
     """Change attributes as images grow by `ProgressiveResize`: `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
 
@@ -318,7 +318,7 @@ class GrowWithSize(OnlyTrains):
         if not trains(self.learn): return
         self._restore()
         if not self.learn._grab_cbs(ProgressiveResize):
-            raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` beside it, whose sizes it follows')
+            raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` among the callbacks, whose sizes it follows')
         owners = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
         self.found = [_find_all(owners, *k) for k in self.values]
 
@@ -464,7 +464,7 @@ def fit_fixres(self:Learner,
     removed = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _train_only(self, _head(self, head)), self.removed_cbs(removed): self.fit_one_cycle(epochs, lr, **kwargs)
 
-# %% ../nbs/20_recipes.ipynb #a4ec9bc9
+# %% ../nbs/20_recipes.ipynb #74dbd768
 class DecoderResize(OnlyTrains):
     "Set the size of a loader's decoder, such as ffcv's, to that of `schedule` at the beginning of each epoch"
     order = ProgressiveResize.order
@@ -481,7 +481,7 @@ class DecoderResize(OnlyTrains):
     def before_fit(self):
         "Check that no other callback sets the size"
         if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize):
-            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
+            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` among the callbacks, which would resize its batches')
 
     def _sized(self, decoder):
         size = self.schedule.sizes_of(self.epoch, self.n_epoch, 1)[0]

@@ -16,7 +16,7 @@ from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #edcd52ba
+# %% ../nbs/07_run.ipynb #33c98ce0
 scale_lrs = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -74,30 +74,30 @@ def check_args(
         expect(getattr(args, k) in (True,False) and not is_int(getattr(args, k)), k, getattr(args, k), 'True or False')
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-    expect(schedule is None or final is None, 'final_size', final, 'None beside `schedule`, which has a final size of its own')
+    expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
-           'False in Batch mode, where growths come in the middle of an epoch')
-    expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
+           'False in Batch mode, where images may grow in mid-epoch')
+    expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
 
-# %% ../nbs/07_run.ipynb #5e978b7f
+# %% ../nbs/07_run.ipynb #5f9e3927
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
-        return f'`final_size`={list(final)} is larger than the images that the loaders give, {list(full_size)}: they will be enlarged'
+        return f'`final_size`={list(final)} is larger than the images of the loaders, {list(full_size)}: they will be enlarged'
 
 def image_lists_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
-    "Return a warning that images in lists do not end at the final size, if the first one does not have it in either orientation"
+    "Return a warning that images in a list do not end at the final size, if the first one does not have it in either orientation"
     if tuple(final)!=tuple(full_size) and tuple(final)!=tuple(full_size)[::-1]:
-        return (f'images come in lists, each of a size of its own, the first of {list(full_size)}: they become smaller by the ratio of a size to the last one, '
-                f'{list(final)}, and end as they are')
+        return (f'images come in a list and may differ in size, the first has {list(full_size)}: each is scaled by the ratio of the scheduled size to '
+                f'the final one, {list(final)}, and ends at its own size')
 
 def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "Return a warning that a training does not reach full size"
     return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
 
 def items_warning(name, why): # `training` or `validation`; the reason
-    "Return a warning that items are not made small"
-    return f'`resize_items`: {name} batches are resized when they are finished, not made small from the start ({why})'
+    "Return a warning that items are not loaded at the size of their batch"
+    return f'`resize_items`: {name} batches are resized after loading instead ({why})'
 
 class TrainingRun:
     """The plan of one training: its schedule, and size and number of images of every batch
@@ -149,7 +149,7 @@ class TrainingRun:
     def batch_budget(self) -> tuple: # Images of an epoch, of a batch, at most of a batch; True if a last small batch is left out
         "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
         countable = getattr(self.train, 'countable', None)
-        found,most = countable() if countable else 'no items that can be asked for by number',self.args.max_bs
+        found,most = countable() if countable else 'no map-style dataset',self.args.max_bs
         expect(not isinstance(found, str), 'max_bs', most, f'None for this loader, which has {found}')
         n,bs,drop_last = found
         expect(most>=bs, 'max_bs', most, f'at least the batch size of the loader, {bs}')
@@ -158,12 +158,12 @@ class TrainingRun:
     def check_max_bs(self):
         "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
         if not self.args.max_bs: return
-        expect(self.schedule, 'max_bs', self.args.max_bs, 'None for a loader of which nothing can be measured beforehand')
+        expect(self.schedule, 'max_bs', self.args.max_bs, 'None for a loader whose image size cannot be determined before training')
         self.batch_budget()
 
     def max_bs_message(self) -> str: # Empty without `max_bs`
         "Return a sentence about larger batches, to follow the description of the schedule"
-        return f' Up to {self.args.max_bs} images a batch while they are small.' if self.args.max_bs else ''
+        return f' Up to {self.args.max_bs} images per batch at small sizes.' if self.args.max_bs else ''
 
     def bs_factor(self,
         size:tuple, # `(height, width)` in pixels
@@ -214,7 +214,7 @@ class TrainingRun:
     def cut_short(self) -> str: # Or None
         "Return a warning if the training has ended before full size"
         if self.schedule and self.size and self.size!=self.schedule.final:
-            return f'the training has ended with images of {list(self.size)}, before it came to {list(self.schedule.final)}'
+            return f'the training ended with images of {list(self.size)}, before it reached {list(self.schedule.final)}'
 
     def reschedule(self,
         n_epoch:int, # Length of the training in epochs

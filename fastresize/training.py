@@ -27,7 +27,7 @@ from .run import TrainingRun, items_warning
 from .schedule import SizeSchedule
 from .transforms import Steer, points_warning
 
-# %% ../nbs/14_training.ipynb #d8469689
+# %% ../nbs/14_training.ipynb #e91180c4
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
 grid_modes = 'bilinear','nearest','bicubic' # modes of `grid_sample`
 
@@ -37,7 +37,7 @@ class SteeredBackend(FastaiItems):
     def use(self, loader):
         "Set the loader, find its transforms, and forget which sizes were verified"
         super().use(loader)
-        self.steer,self.verified_sizes,self.targets = Steer(loader),set(),{}
+        self.steer,self.verified_sizes = Steer(loader),set()
 
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
 
@@ -65,22 +65,19 @@ class SteeredBackend(FastaiItems):
             if not self.spec.in_proportion(b, sample): return False
         return True
 
-    def target(self, size):
-        "Return the size of this loader's images for `size` in the schedule, or None at full size; cached for each loop"
-        if size in self.targets: return self.targets[size]
+    def reduced_size(self, size):
+        "Return the size of this loader's images for `size` in the schedule, or None at full size"
         res = self.target_size(size)
-        if self.full_size is None: return res
-        self.targets[size] = None if res==self.full_size else res
-        return self.targets[size]
+        return None if res==self.full_size else res
 
     def at(self, size):
-        target = self.target(size) if self.steered else None
+        target = self.reduced_size(size) if self.steered else None
         if target is None: return nullcontext()
         return self.steer.at(target, self.grid_mode(size), None if self.small else self.full_size, self.multiple_of, self.item_size if self.small else None)
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if no transform made its size; verify the transforms once for each size"
-        if self.target(size) is None or self.steered and size in self.verified_sizes: return b
+        if self.reduced_size(size) is None or self.steered and size in self.verified_sizes: return b
         if self.spec is None: self.spec = self.new_spec(b)
         came = self.spec.size(b)
         if came is None or self.steered and self.steer and came==self.steer.applied_size:
@@ -93,9 +90,9 @@ class SteeredBackend(FastaiItems):
             self.steered = False
         return self.resized(b, target)
 
-def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
+def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} instead of {list(told)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #3c4b000e
+# %% ../nbs/14_training.ipynb #a4777710
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -143,7 +140,7 @@ class LearnerRun(TrainingRun):
             if isinstance(o, SteeredBackend): self._choose_for(o, sample)
         self._make_small()
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
-        expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that TensorPoint follows the window")
+        expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that `TensorPoint` follows the crop")
         if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b)): self.warn(message)
 
     def _choose_for(self, o, sample):
@@ -158,7 +155,7 @@ class LearnerRun(TrainingRun):
         if not self.args.resize_items: return
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
-            why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'its items cannot be drawn beforehand'
+            why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'no items can be read before training'
             if why: self.warn(items_warning(name, why))
             else: o.small = True
 
@@ -230,7 +227,7 @@ class LearnerRun(TrainingRun):
 
     def _made(self, get, size, o):
         with o.at(size): b = get()
-        return o.finish(b, size)
+        return o.to_size(b, size)
 
     def _first(self, get):
         "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"

@@ -114,4 +114,4 @@ def test_decoders_that_are_none():
     with pytest.raises(ValueError, match='`valid`=3: expected a decoder'): DecoderResize(Decoder(), s, valid=3)
     with pytest.raises(ValueError, match='`schedule`=64: expected a `SizeSchedule`'): DecoderResize(Decoder(), 64)
     learn,*_ = decoded(ProgressiveResize())
-    with pytest.raises(ValueError, match='expected no `ProgressiveResize` beside it'): learn.fit(4)
+    with pytest.raises(ValueError, match='expected no `ProgressiveResize` among the callbacks'): learn.fit(4)

@@ -170,5 +170,5 @@ def test_nothing_has_it(key, words):
     assert learn.seen.steps==0
 
 def test_without_progressive_resize():
-    with pytest.raises(ValueError, match='expected a `ProgressiveResize` beside it'):
+    with pytest.raises(ValueError, match='expected a `ProgressiveResize` among the callbacks'):
         learner(make_dls(*aug_transforms()), GrowWithSize({(nn.Dropout,'p'): (0,.5)})).fit(1)
