@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['current_ratio', 'item_or_last', 'SizeBackend', 'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend',
-           'DecoderBackend']
+           'check_decoder', 'DecoderBackend']
 
 # %% ../nbs/05_backends.ipynb #3a52f2c8
 import sys
@@ -340,7 +340,14 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
-# %% ../nbs/05_backends.ipynb #4f00d78e
+# %% ../nbs/05_backends.ipynb #9234151b
+def check_decoder(
+    decoder, # Argument of a public function
+    name:str, # Its name
+):
+    "Raise `ValueError` unless `decoder` has a size to set"
+    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, 'a decoder with an `output_size`, or a function of a size')
+
 class DecoderBackend(SizeBackend):
     "Set the size of the loader's decoder"
     def __init__(self,
@@ -351,7 +358,7 @@ class DecoderBackend(SizeBackend):
         **kwargs
     ):
         super().__init__(loader, *args, **kwargs)
-        expect(callable(set_size) or hasattr(set_size, 'output_size'), 'set_size', set_size, 'a function of a size, or an object with an `output_size`')
+        check_decoder(set_size, 'set_size')
         self.set_size,self.per_batch = set_size,per_batch
 
     def _set(self, size):
@@ -362,24 +369,26 @@ class DecoderBackend(SizeBackend):
     @property
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # takes precedence if it is also callable, such as a module
 
-    def batches(self, *args):
-        "Iterate the loader once, then restore `output_size`"
+    @contextmanager
+    def restored(self):
+        "Restore `output_size` after this context"
         orig = getattr(self.set_size, 'output_size', None)
-        try: yield from super().batches(*args)
+        try: yield
         finally:
             if self._has_size: self.set_size.output_size = orig
 
+    def batches(self, *args):
+        with self.restored(): yield from super().batches(*args)
+
     def made_sizes(self, sizes): return sizes if self.per_batch else sizes[:1]*len(sizes)
 
-    @contextmanager
     def begin(self, sizes, counts=None, skip=0):
         if not self.per_batch: self._set(item_or_last(sizes, skip))
-        yield
+        return nullcontext()
 
-    @contextmanager
     def at(self, size):
         if self.per_batch: self._set(size)
-        yield
+        return nullcontext()
 
     def to_size(self, b, size):
         "Resize the batch if the decoder made another size"

@@ -92,7 +92,7 @@ class SteeredBackend(FastaiItems):
 
 def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} instead of {list(told)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #a4777710
+# %% ../nbs/14_training.ipynb #289d918a
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -208,7 +208,7 @@ class LearnerRun(TrainingRun):
         begin = partial(o.begin, sizes, counts) if sizes else nullcontext
         if not counts: return SizedDL(learn, make, on_break, begin)
         follow = FollowBS(self, epoch, sizes, counts)
-        return SizedDL(learn, make, on_break, partial(follow.around, begin), len(sizes), follow.close)
+        return SizedDL(learn, make, on_break, begin, len(sizes), follow.added)
 
     def loop_at(self,
         size:tuple, # `(height, width)` in pixels; None: the size of the last training batch
@@ -263,7 +263,7 @@ def _look(dl):
         try: return some_items(dl, n)
         except Exception: pass   # an item that the training uses will raise its error there
 
-# %% ../nbs/14_training.ipynb #e3900ed9
+# %% ../nbs/14_training.ipynb #a6879956
 class FollowBS(Callback):
     "Count progress in images and scale the learning rates, for a training loop whose batches differ in their number of images"
     order = 61 # after `ParamScheduler`, and after the recorder
@@ -277,11 +277,6 @@ class FollowBS(Callback):
         factors = {s: run.lr_factor(s) for s in {*sizes}}
         self.factors,self.pcts = [factors[s] for s in sizes],[(epoch + k/n)/run.n_epoch for k in accumulate(counts)]
 
-    @contextmanager
-    def around(self, begin):
-        "Begin the loop with its first batch"
-        if self.learn is None: self.fits.add_cb(self)
-        with begin(): yield
 
     def before_batch(self):
         "Scale the learning rates for this batch"
@@ -299,8 +294,9 @@ class FollowBS(Callback):
         if self.orig_lrs: self.opt.set_hyper('lr', self.orig_lrs)
         self.orig_lrs = None
 
-    def close(self):
-        "Restore the learning rates, and remove this callback from the learner"
-        if self.learn is None: return
-        self._restore()
-        self.learn.remove_cb(self)
+    @contextmanager
+    def added(self):
+        "Add this callback to the learner in this context, and restore the learning rates afterwards"
+        with self.fits.added_cbs([self] if self.learn is None else []):
+            try: yield
+            finally: self._restore()
