@@ -22,7 +22,7 @@ from .check import expect, scale_size
 from .probe import some_items, to_device, unwrap_dl
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #6c4d3192
+# %% ../nbs/05_backends.ipynb #5eca9f30
 def item_or_last(
     o:list, # One value per batch of an epoch
     i:int, # Number of the batch, counted from 0
@@ -106,6 +106,14 @@ class SizeBackend:
         if self.spec is None or self.full_size is None: self.look(b)
         came = self.spec.size(b)
         return b if came is None else self.resized(b, self.target_size(size, came))
+
+    def take(self,
+        get, # Called without arguments; returns the next batch of the loader
+        size:tuple, # Its size in the schedule
+    ):
+        "Take a batch from the loader, and bring it to its size"
+        with self.at(size): b = get()
+        return self.to_size(b, size)
 
     def resized(self,
         b, # A batch

@@ -22,7 +22,7 @@ from .probe import to_device
 from .run import ScaledLRs, TrainingRun, check_resizing, unreached_warning
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #46b4ace7
+# %% ../nbs/08_loops.ipynb #98e29fb6
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -115,7 +115,7 @@ class SizedLoader(GetAttr):
     def _pass(self, epoch, sizes, counts, skip, evaluation):
         self.epoch = epoch
         n,i = self.n_batch if counts is None else len(counts),skip-1
-        lr_factors = {s: self.run.lr_factor(s) for s in {*sizes}}
+        lr_factors = {s: self.run.larger_batches.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
                 if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
@@ -152,7 +152,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #c1fd091c
+# %% ../nbs/08_loops.ipynb #f8e92113
 def _forward(model, xb):
     "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
@@ -210,7 +210,7 @@ def sized_loader(
     backend = backend_for(loader, set_size, per_batch, small=resize_items, new_spec=new_spec, method=method, mode=resize_mode, device=device)
     run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
     run.make_schedule()
-    run.check_max_bs()
+    run.larger_batches.check()
     small = getattr(backend, 'small', False)
     why = None if set_size else '`resize_items`=False' if not resize_items else backend.why_not(schedule.initial) if small else 'it is not a PyTorch `DataLoader`'
     if small: backend.small = not why

@@ -22,7 +22,7 @@ from .run import check_args
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/16_progressive.ipynb #61d29787
+# %% ../nbs/16_progressive.ipynb #60915ed2
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -152,7 +152,7 @@ class ProgressiveResize(OnlyTrains):
         "Print messages and warnings that are known only after training"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.message(self.schedule, self.user_schedule is not None))
-        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.resize_items, self.training_run.bs_factor))
+        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.resize_items, self.training_run.larger_batches.bs_factor))
         for o in self.training_run.final_warnings(): warn(o)
         if self.schedule and self.training_run.size==self.schedule.final: self.full_size_reached = self.schedule.final
         self.stop()

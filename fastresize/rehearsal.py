@@ -21,7 +21,7 @@ from .compiled import compile_first, is_compiled
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #ce600207
+# %% ../nbs/15_rehearsal.ipynb #552ca3a5
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -137,7 +137,7 @@ class FirstSteps:
         compiled = is_compiled(learn.model)
         if not (args.preallocate or compiled): return
         xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
-        factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
+        factor,bs = self.run.larger_batches.bs_factor(self.run.size),n_items(xb)
         n = args.preallocate_bs or factor>1 and round(bs/factor)
         if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
         if compiled: compile_first(learn, xb, yb, self._valid_bs(n or bs))

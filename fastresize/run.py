@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['scale_lrs', 'lr_factor', 'ScaledLRs', 'check_resizing', 'check_args', 'enlarged_warning', 'image_lists_warning',
-           'unreached_warning', 'items_warning', 'TrainingRun']
+           'unreached_warning', 'items_warning', 'LargerBatches', 'TrainingRun']
 
 # %% ../nbs/07_run.ipynb #0f22153a
 import math
@@ -79,7 +79,7 @@ def check_args(
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
 
-# %% ../nbs/07_run.ipynb #5f9e3927
+# %% ../nbs/07_run.ipynb #1a697a89
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -98,6 +98,44 @@ def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The
 def items_warning(name, why): # `training` or `validation`; the reason
     "Return a warning that items are not loaded at the size of their batch"
     return f'`resize_items`: {name} batches are resized after loading instead ({why})'
+
+class LargerBatches:
+    "The larger batches of a training while its images are small, if `max_bs` is given"
+    def __init__(self,
+        run, # A `TrainingRun`
+    ): self.run,self.max_bs = run,run.args.max_bs
+
+    def check(self):
+        "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
+        if not self.max_bs: return
+        expect(self.run.schedule, 'max_bs', self.max_bs, 'None for a loader whose image size cannot be determined before training')
+        self.run.batch_budget()
+
+    def message(self) -> str: # Empty without `max_bs`
+        "Return a sentence about larger batches, to follow the description of the schedule"
+        return f' Up to {self.max_bs} images per batch at small sizes.' if self.max_bs else ''
+
+    def bs_factor(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> float:
+        "Return the number of images in a batch of `size`, relative to a full-size batch"
+        if not self.max_bs or not self.run.schedule: return 1
+        _,bs,max_bs,_ = self.run.batch_budget()
+        return self.run.schedule.bs_at(size, bs, max_bs)/bs
+
+    def lr_factor(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> float:
+        "Return the factor of the learning rate in a batch of `size`"
+        return lr_factor(self.bs_factor(size), self.run.args.scale_lr) if self.max_bs else 1.
+
+    def of(self,
+        schedule:SizeSchedule, # The schedule of the training, or another one
+        epoch:int=0, # From 0
+        n_epoch:float=None, # Length of the training in epochs
+    ) -> list: # A list of `(height, width)` in pixels, and one of images
+        "Return size and number of images of the batches of an epoch"
+        return [[*o] for o in zip(*schedule.batches_of(epoch, n_epoch or self.run.n_epoch, *self.run.batch_budget()))]
 
 class TrainingRun:
     """The plan of one training: its schedule, and size and number of images of every batch
@@ -155,25 +193,8 @@ class TrainingRun:
         expect(most>=bs, 'max_bs', most, f'at least the batch size of the loader, {bs}')
         return n,bs,most,drop_last
 
-    def check_max_bs(self):
-        "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
-        if not self.args.max_bs: return
-        expect(self.schedule, 'max_bs', self.args.max_bs, 'None for a loader whose image size cannot be determined before training')
-        self.batch_budget()
-
-    def max_bs_message(self) -> str: # Empty without `max_bs`
-        "Return a sentence about larger batches, to follow the description of the schedule"
-        return f' Up to {self.args.max_bs} images per batch at small sizes.' if self.args.max_bs else ''
-
-    def bs_factor(self,
-        size:tuple, # `(height, width)` in pixels
-    ) -> float:
-        "Return the number of images in a batch of `size`, relative to a full-size batch"
-        if not self.args.max_bs or not self.schedule: return 1
-        _,bs,most,_ = self.batch_budget()
-        return self.schedule.bs_at(size, bs, most)/bs
-
-    def lr_factor(self, size): return lr_factor(self.bs_factor(size), self.args.scale_lr) if self.args.max_bs else 1.
+    @property
+    def larger_batches(self): return LargerBatches(self)
 
     def epoch_sizes(self,
         epoch:int, # From 0
@@ -182,7 +203,7 @@ class TrainingRun:
         "Return size and number of images of the batches of a training epoch"
         schedule = self.schedule.at_least(self.reached)
         if not self.args.max_bs: return schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch)),None
-        return [[*o] for o in zip(*schedule.batches_of(epoch, self.n_epoch, *self.batch_budget()))]
+        return self.larger_batches.of(schedule, epoch)
 
     def last_size(self,
         n_batch:int, # Batches of an epoch

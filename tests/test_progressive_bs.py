@@ -106,7 +106,7 @@ def test_the_dry_run_has_the_largest_of_both_kinds():
             return self.m(x)
     class Stop(Callback):
         def after_batch(self): raise CancelFitException
-    with pytest.warns(UserWarning, match='has ended with'):
+    with pytest.warns(UserWarning, match='training ended with'):
         learner(loaders(fastai_loader), ProgressiveResize(increase_by=8, max_bs=32, try_sizes=False, verbose=False), Stop(), model=Model()).fit(4)
     assert tried=={(8,64),(32,32)}
 
