@@ -252,11 +252,13 @@ def with_attr(
         if orig is not None: o.__dict__[k] = orig
         else: o.__dict__.pop(k, None)
 
-# %% ../nbs/05_backends.ipynb #49baeea0
+# %% ../nbs/05_backends.ipynb #05f4f79d
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
     With `small=False` batches are resized after loading, and only the number of items in a batch may change."""
+    item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
+    sample_args = {} # Arguments of `some_items` for items to compare
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.epoch_sizes = small,cache,()
@@ -265,6 +267,8 @@ class ItemsBackend(SizeBackend):
         self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
 
     # ---- what the loader supports
+
+    def is_plain(self) -> bool: return type(self.loader).__iter__ is DataLoader.__iter__
 
     def is_map_style(self) -> bool:
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
@@ -299,20 +303,18 @@ class ItemsBackend(SizeBackend):
         except Exception: return   # for instance because the items cannot be collated
 
     def why_not(self, size):
-        "Return a message why items cannot be made at `size`"
+        "Return a message why items cannot be made at `size`; a few items, fewer of them, and small ones are compared"
         if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
-        if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is not a plain PyTorch `DataLoader`'
-        whole = self.sample_batch(4) if self.can_size() else None
-        if whole is None or not self.full_size: return 'no items can be read before training'
-        return self._compare(whole, self.sample_batch(3), self.sample_batch(4, size), self.target_size(size), self.full_size)
-
-    def _compare(self, whole, fewer, small, target, full_size):
-        "Compare a few items, fewer of them, and small ones; return why they cannot be made small, or None"
-        def size(b): return b if b is None else self.spec.size(b)
-        if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its images differ in size'
+        if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
+        if not self.can_size() or not self.full_size: return 'no items can be read before training'
+        whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
+        item_size,fewer_size,came = [b if b is None else self.spec.size(b) for b in (whole,fewer,small)]
+        if not item_size or item_size!=fewer_size or self.spec.varies: return 'its images differ in size'
+        target = self.ratio(size).of(item_size)
         if small is None: return f'its dataset fails to make items of {list(target)}'
-        if size(small)!=target: return f'its images have size {list(size(small) or ())} instead of {list(target)}'
+        if came!=target: return f'its images have size {list(came or ())} instead of {list(target)}'
         if not self.spec.in_proportion(small, whole): return 'a mask or target over the pixels does not follow'
+        self.item_size = item_size
 
     # ---- an epoch
 

@@ -324,7 +324,7 @@ class DecodeCache:
             Path(part).unlink(missing_ok=True)
             raise
 
-# %% ../nbs/11_items.ipynb #4ad276ad
+# %% ../nbs/11_items.ipynb #7e0ee3e3
 def _bound_method(dl, k): return dl.__dict__.get(k) or getattr(type(dl), k).__get__(dl)
 
 class _SampleInWorkers:
@@ -356,8 +356,9 @@ class _SizedCreate:
 
 class FastaiItems(ItemsBackend):
     "Make items at the size of their batch, for fastai's `DataLoader`"
-    item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
+    sample_args = dict(batch_tfms=False) # so that items are compared before batch transforms
 
+    def is_plain(self): return True   # its batches are sized by `create_batches`, also inside `DistributedDL`
     def is_map_style(self): return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
     def can_size(self): return self.is_map_style()
     def has_batch_sampler(self): return False   # fastai loaders have `create_batches` instead
@@ -371,18 +372,6 @@ class FastaiItems(ItemsBackend):
         if not (self.is_map_style() and n and bs and dl.indexed): return 'no map-style dataset, or no batch size'
         if len(dl)!=(n//bs if dl.drop_last else -(-n//bs)): return 'a custom length'
         return n if self.outer is dl else -(-n//self.outer.world_size),bs,dl.drop_last
-
-    def why_not(self, size):
-        "Return a message why items cannot be made at `size`; they are compared before batch transforms"
-        if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
-        if not self.can_size() or not self.full_size: return 'no items can be read before training'
-        whole = self.sample_batch(4, batch_tfms=False)
-        if whole is None or not self.spec.size(whole): return 'its images differ in size'
-        item_size = self.spec.size(whole)
-        target = self.ratio(size).of(item_size)
-        why = self._compare(whole, self.sample_batch(3, batch_tfms=False), self.sample_batch(4, size, batch_tfms=False), target, item_size)
-        if not why: self.item_size = item_size
-        return why
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
