@@ -289,7 +289,7 @@ def test_who_sets_the_epoch_is_believed():
 
 def test_passes_that_are_always_left_early_are_said():
     loader = loop()
-    with pytest.warns(UserWarning, match='left before their last batch.*`n_batch`'):
+    with pytest.warns(UserWarning, match='breaks before the last batch.*`n_batch`'):
         for _ in range(4): a_few(loader)
 
 def test_a_look_after_the_training_is_no_pass():
