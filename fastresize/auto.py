@@ -240,7 +240,7 @@ class _Measuring:
 
     def at(self, size):
         "Measure the steps at `size`, and return the inputs of a batch"
-        factor = self.run.bs_factor(size)
+        factor = self.run.larger_batches.bs_factor(size)
         items = [None if o is None or o.items is None else _repeated(o.items, round(o.bs*(1 if i else factor))) for i,o in enumerate(self.loading)]
         fixed = n_processes(self.learn)>1 or is_compiled(self.learn.model)   # as many steps in all processes; the first one may compile
         watch = Stopwatch(3, None if fixed else 1.5, least=0)
@@ -258,7 +258,7 @@ class _Measuring:
         "Return the paces of a `Preview`; `item_seconds` gives the seconds to read an item for training at a size"
         def pace(size, step, valid):
             train,other = self.loading
-            return [0., train.added_to(step, self.device, self.run.bs_factor(size), item_seconds(size)),
+            return [0., train.added_to(step, self.device, self.run.larger_batches.bs_factor(size), item_seconds(size)),
                     0., other.added_to(valid, self.device) if other and other.bs and valid else valid]
         return {s: pace(s, step, valid) for s,(_,step,_,valid) in self.steps.items()}
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['current_ratio', 'item_or_last', 'SizeBackend', 'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend',
-           'DecoderBackend']
+           'check_decoder', 'DecoderBackend']
 
 # %% ../nbs/05_backends.ipynb #3a52f2c8
 import sys
@@ -22,7 +22,7 @@ from .check import expect, scale_size
 from .probe import some_items, to_device, unwrap_dl
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #6c4d3192
+# %% ../nbs/05_backends.ipynb #5eca9f30
 def item_or_last(
     o:list, # One value per batch of an epoch
     i:int, # Number of the batch, counted from 0
@@ -34,7 +34,7 @@ class SizeBackend:
     """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
-    `finish` gives a batch its final form. Each gets the size in the schedule, `(height, width)` in pixels."""
+    `to_size` resizes the batch that came, if that is left to do. Each gets the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
     def __init__(self,
@@ -97,7 +97,7 @@ class SizeBackend:
         "Return the context in which the loader makes a batch"
         return nullcontext()
 
-    def finish(self,
+    def to_size(self,
         b, # A batch as the loader made it
         size:tuple, # Its size in the schedule
     ):
@@ -106,6 +106,14 @@ class SizeBackend:
         if self.spec is None or self.full_size is None: self.look(b)
         came = self.spec.size(b)
         return b if came is None else self.resized(b, self.target_size(size, came))
+
+    def take(self,
+        get, # Called without arguments; returns the next batch of the loader
+        size:tuple, # Its size in the schedule
+    ):
+        "Take a batch from the loader, and bring it to its size"
+        with self.at(size): b = get()
+        return self.to_size(b, size)
 
     def resized(self,
         b, # A batch
@@ -126,7 +134,7 @@ class SizeBackend:
         counts:list=None, # Number of items of every batch; None: the loader's batch size
         skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "Iterate over the loader once, from batch `skip` on, and yield each batch before `finish`"
+        "Iterate over the loader once, from batch `skip` on, and yield each batch before `to_size`"
         batches = None
         for i in count(skip):
             with self.at(item_or_last(sizes, i)):
@@ -139,7 +147,7 @@ class SizeBackend:
 
     def epoch(self, sizes, counts=None, skip=0):
         "Iterate over the loader once, from batch `skip` on, and yield batch `i` at the scheduled size `sizes[i]`"
-        for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.finish(b, item_or_last(sizes, i))
+        for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.to_size(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
@@ -244,11 +252,13 @@ def with_attr(
         if orig is not None: o.__dict__[k] = orig
         else: o.__dict__.pop(k, None)
 
-# %% ../nbs/05_backends.ipynb #fbb8d952
+# %% ../nbs/05_backends.ipynb #05f4f79d
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
-    With `small=False` finished batches are resized, and only the number of items in a batch may change."""
+    With `small=False` batches are resized after loading, and only the number of items in a batch may change."""
+    item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
+    sample_args = {} # Arguments of `some_items` for items to compare
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.epoch_sizes = small,cache,()
@@ -257,6 +267,8 @@ class ItemsBackend(SizeBackend):
         self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
 
     # ---- what the loader supports
+
+    def is_plain(self) -> bool: return type(self.loader).__iter__ is DataLoader.__iter__
 
     def is_map_style(self) -> bool:
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
@@ -273,10 +285,10 @@ class ItemsBackend(SizeBackend):
 
     def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
         "Return what is needed to plan larger batches, or why they are not possible"
-        if not self.is_map_style(): return 'no items that can be asked for by number'
-        if not self.has_batch_sampler(): return 'an iteration of its own'
+        if not self.is_map_style(): return 'no map-style dataset'
+        if not self.has_batch_sampler(): return 'a custom `__iter__`'
         sampler = self.dl.batch_sampler
-        return (len(sampler.sampler),sampler.batch_size,sampler.drop_last) if type(sampler) is BatchSampler else 'a batch sampler of its own'
+        return (len(sampler.sampler),sampler.batch_size,sampler.drop_last) if type(sampler) is BatchSampler else 'a custom batch sampler'
 
     # ---- a few items
 
@@ -291,20 +303,18 @@ class ItemsBackend(SizeBackend):
         except Exception: return   # for instance because the items cannot be collated
 
     def why_not(self, size):
-        "Return a message why items cannot be made at `size`"
-        if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
-        if type(self.loader).__iter__ is not DataLoader.__iter__: return 'it is no `DataLoader` of PyTorch as it is'
-        whole = self.sample_batch(4) if self.can_size() else None
-        if whole is None or not self.full_size: return 'its items cannot be drawn beforehand'
-        return self._compare(whole, self.sample_batch(3), self.sample_batch(4, size), self.target_size(size), self.full_size)
-
-    def _compare(self, whole, fewer, small, target, full_size):
-        "Compare a few items, fewer of them, and small ones; return why they cannot be made small, or None"
-        def size(b): return b if b is None else self.spec.size(b)
-        if size(whole)!=full_size or size(fewer)!=full_size or self.spec.varies: return 'its pictures are of several sizes'
-        if small is None: return f'its items cannot be made at {list(target)}'
-        if size(small)!=target: return f'its items measure {list(size(small) or ())} where {list(target)} was asked for'
-        if not self.spec.in_proportion(small, whole): return 'not all that lies over pixels follows'
+        "Return a message why items cannot be made at `size`; a few items, fewer of them, and small ones are compared"
+        if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
+        if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
+        if not self.can_size() or not self.full_size: return 'no items can be read before training'
+        whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
+        item_size,fewer_size,came = [b if b is None else self.spec.size(b) for b in (whole,fewer,small)]
+        if not item_size or item_size!=fewer_size or self.spec.varies: return 'its images differ in size'
+        target = self.ratio(size).of(item_size)
+        if small is None: return f'its dataset fails to make items of {list(target)}'
+        if came!=target: return f'its images have size {list(came or ())} instead of {list(target)}'
+        if not self.spec.in_proportion(small, whole): return 'a mask or target over the pixels does not follow'
+        self.item_size = item_size
 
     # ---- an epoch
 
@@ -335,12 +345,19 @@ class ItemsBackend(SizeBackend):
         if not self.small or not self.full_size or self.dl.num_workers: return nullcontext()
         return items_at(self.ratio(size), self.dl.dataset)
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
         made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
-        return to_device(b, self.device) if made_small else super().finish(b, size)
+        return to_device(b, self.device) if made_small else super().to_size(b, size)
 
-# %% ../nbs/05_backends.ipynb #4f00d78e
+# %% ../nbs/05_backends.ipynb #9234151b
+def check_decoder(
+    decoder, # Argument of a public function
+    name:str, # Its name
+):
+    "Raise `ValueError` unless `decoder` has a size to set"
+    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, 'a decoder with an `output_size`, or a function of a size')
+
 class DecoderBackend(SizeBackend):
     "Set the size of the loader's decoder"
     def __init__(self,
@@ -351,7 +368,7 @@ class DecoderBackend(SizeBackend):
         **kwargs
     ):
         super().__init__(loader, *args, **kwargs)
-        expect(callable(set_size) or hasattr(set_size, 'output_size'), 'set_size', set_size, 'a function of a size, or an object with an `output_size`')
+        check_decoder(set_size, 'set_size')
         self.set_size,self.per_batch = set_size,per_batch
 
     def _set(self, size):
@@ -362,26 +379,28 @@ class DecoderBackend(SizeBackend):
     @property
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # takes precedence if it is also callable, such as a module
 
-    def batches(self, *args):
-        "Iterate the loader once, then restore `output_size`"
+    @contextmanager
+    def restored(self):
+        "Restore `output_size` after this context"
         orig = getattr(self.set_size, 'output_size', None)
-        try: yield from super().batches(*args)
+        try: yield
         finally:
             if self._has_size: self.set_size.output_size = orig
 
+    def batches(self, *args):
+        with self.restored(): yield from super().batches(*args)
+
     def made_sizes(self, sizes): return sizes if self.per_batch else sizes[:1]*len(sizes)
 
-    @contextmanager
     def begin(self, sizes, counts=None, skip=0):
         if not self.per_batch: self._set(item_or_last(sizes, skip))
-        yield
+        return nullcontext()
 
-    @contextmanager
     def at(self, size):
         if self.per_batch: self._set(size)
-        yield
+        return nullcontext()
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if the decoder made another size"
         b = to_device(b, self.device)
         if self.spec is None: self.spec = self.new_spec(b)

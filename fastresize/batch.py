@@ -121,7 +121,7 @@ def _is_finer(size, image_size):
     "Return True if `size` is the same multiple of `image_size` on both sides"
     return size[0]%image_size[0]==size[1]%image_size[1]==0 and size[0]//image_size[0]==size[1]//image_size[1]
 
-# %% ../nbs/02_batch.ipynb #8d048dba
+# %% ../nbs/02_batch.ipynb #bb9152db
 target_modes = 'nearest','nearest-exact','bilinear','bicubic','area','max'
 
 def _as_names(names): return None if names is None else [names] if isinstance(names, (int,str)) else [*names]
@@ -142,6 +142,79 @@ def _image_lists(tensors):
         if len(path)>1: lists.setdefault(path[:-1], []).append(t if isinstance(path[-1], int) else None)
     return {path for path,ts in lists.items() if is_image_list(ts)}
 
+def _is_another_image(t, first):
+    "Return True if `t` is an image like `first`, not a class map or heatmap over its pixels, and large enough to be one"
+    like = t.ndim==first.ndim and t.shape[-3]==first.shape[-3] and t.dtype==first.dtype
+    if _is_class_map(t): return like and _is_whole(first) and 4*len(t.unique())>=len(first.unique())
+    if _has_peaks(t) and not (like and _has_peaks(first)): return False
+    size,image_size = t.shape[-2:],first.shape[-2:]
+    if _lies_over(size, image_size) or _is_finer(size, image_size): return True
+    return like and all(s<=4*image_s and image_s<=4*s for s,image_s in zip(size, image_size))
+
+class _RoleFinder:
+    "Find the images of a sample, and which of its other tensors change with their size"
+    def __init__(self, tensors, n, names, resize_targ, splits, may_be_views):
+        self.names,self.resize_targ,self.splits,self.may_be_views = names,resize_targ,splits,may_be_views
+        images = self._find_images(tensors, n)
+        self.first_path,self.image = images[0] if images else (None,None)
+        self.sizes,self.varies = [tuple(t.shape[-2:]) for _,t in images],bool(images) and self.image.ndim<4
+        self.roles = {path: 'image' for path,_ in images}
+        others = [(path,t) for path,t in tensors if path not in self.roles] if images else []
+        found = {path: role for path,t in others if (role := self._find_role(path, t, path[0]>=n))}
+        self.roles.update(found)
+        self.targets = {path for path in found if path[0]>=n or not splits}
+
+    def _find_images(self, tensors, n):
+        "Return `(path, tensor)` of the images among the first `n` elements"
+        if self.names is not None:
+            return [(path,t) for path,t in tensors if path[0]<n and any(_is_named(path, name) for name in self.names) and t.ndim>=3]
+        if self.may_be_views and self._are_views(tensors): return tensors
+        lists = _image_lists(tensors)
+        candidates = [(p,t) for p,t in tensors if p[0]<n and (is_image(t) or p[:-1] in lists) and not self._is_named_target(p)]
+        if not candidates: return []
+        no_class_maps = [t for _,t in candidates if not _is_class_map(t)]
+        first = no_class_maps[0] if no_class_maps else max((t for _,t in candidates), key=lambda t: len(t.unique()))
+        return [(path,t) for path,t in candidates if t is first or _is_another_image(t, first)]
+
+    def _is_named_target(self, path):
+        return isinstance(self.resize_targ, Mapping) and any(_is_named(path, name) for name in self.resize_targ)
+
+    def _are_views(self, tensors):
+        "Return True for several images and nothing else, such as the views of SimCLR"
+        ts = [t for _,t in tensors]
+        if self.resize_targ is False or len(ts)<2: return False
+        if not all(len(path)==1 and is_image(t) and not self._is_named_target(path) for path,t in tensors): return False
+        kinds = {(t.ndim,t.shape[-3],t.dtype) for t in ts}
+        return len(kinds)==1 and all(_is_another_image(t, ts[0]) for t in ts[1:])
+
+    def _targ_option(self, path):
+        "Return what `resize_targ` is for the tensor at `path`: None, True, False or a mode"
+        option = self.resize_targ
+        return next((v for k,v in option.items() if _is_named(path, k)), None) if isinstance(option, Mapping) else option
+
+    def _is_over_pixels(self, path, t, option):
+        "Return True if `t` has the shape of something that lies over the pixels of an image"
+        if self.varies:
+            if not (len(path)>1 and t.ndim>=2): return False   # for a list of single images: an item of a list, or several for one image
+        elif t.ndim<3 or len(t)!=len(self.image): return False
+        finer = option not in (None,False) or t.ndim==self.image.ndim and t.shape[-3]==self.image.shape[-3]   # an image, as in super-resolution
+        return any(_lies_over(t.shape[-2:], size) or finer and _is_finer(t.shape[-2:], size) for size in self.sizes)
+
+    def _find_role(self, path, t, is_target):
+        "Return how the tensor `t` changes with the size, or None if it does not"
+        option = self._targ_option(path)
+        if is_a(t, 'TensorPoint'): return 'points' if is_target and option is not False else None
+        named = isinstance(self.resize_targ, Mapping) and option not in (None,False)
+        if option is False and (is_target or len(path)>1) or t.ndim<2: return
+        if not named and not self._is_over_pixels(path, t, option): return
+        if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
+        if is_channels_last(t): return
+        if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed
+        if _is_class_map(t): return 'class'
+        if self.names is not None and not is_target and self.splits: return   # an input that is not among `pictures`
+        return 'peaks' if _has_peaks(t) and not (t.ndim==4 and t.shape[1]==3 and tuple(t.shape[-2:]) in self.sizes) else 'image'
+
+# %% ../nbs/02_batch.ipynb #c90aa3b6
 class BatchSpec:
     """Which tensors of a batch are images, and which of the others have to be resized with them
 
@@ -156,19 +229,11 @@ class BatchSpec:
         single_input:bool=False, # Treat the whole batch as one input
     ):
         self.n_inp,self.single_input,self.resize_targ,self.names = n_inp,single_input,resize_targ,_as_names(pictures)
-        tensors,self.splits = tensors_with_path(self._root(sample)),self.is_split(sample)
-        n = self._n_inputs(sample)
-        images,self.known = self._find_images(tensors, n),{path for path,_ in tensors}
-        self.roles = {path: 'image' for path,_ in images}
-        self.first_path,image = images[0] if images else (None,None)
-        self.n_items = len(image) if images and image.ndim>3 else None # None for a list of single images
-        sizes = [tuple(t.shape[-2:]) for _,t in images]
-        self.varies = bool(images) and self.n_items is None # True if the images of a batch come in a list and may differ in size
-        self.targets = set()
-        for path,t in tensors if images else ():
-            role = None if path in self.roles else self._find_role(path, t, image, sizes, path[0]>=n)
-            if role: self.roles[path] = role
-            if role and (path[0]>=n or not self.splits): self.targets.add(path)
+        tensors = tensors_with_path(self._root(sample))
+        self.known = {path for path,_ in tensors}
+        found = _RoleFinder(tensors, self._n_inputs(sample), self.names, resize_targ, self.is_split(sample), not (n_inp or single_input))
+        self.roles,self.targets,self.first_path = found.roles,found.targets,found.first_path
+        self.varies = found.varies # True if the images of a batch come in a list and may differ in size
 
     def is_split(self, b):
         "Return True if the elements of batch `b` are inputs and targets"
@@ -176,65 +241,6 @@ class BatchSpec:
 
     def _root(self, b): return b if self.is_split(b) else (b,)
     def _n_inputs(self, b): return (self.n_inp or max(1, len(b)-1)) if self.is_split(b) else 1
-
-    def _find_images(self, tensors, n):
-        "Return `(path, tensor)` of the images among the first `n` elements"
-        if self.names is not None:
-            return [(path,t) for path,t in tensors if path[0]<n and any(_is_named(path, name) for name in self.names) and t.ndim>=3]
-        if self._are_views(tensors): return tensors
-        lists = _image_lists(tensors)
-        candidates = [(p,t) for p,t in tensors if p[0]<n and (is_image(t) or p[:-1] in lists) and not self._is_named_target(p)]
-        if not candidates: return []
-        no_class_maps = [t for _,t in candidates if not _is_class_map(t)]
-        first = no_class_maps[0] if no_class_maps else max((t for _,t in candidates), key=lambda t: len(t.unique()))
-        return [(path,t) for path,t in candidates if t is first or self._is_another_image(t, first)]
-
-    def _is_named_target(self, path):
-        return isinstance(self.resize_targ, Mapping) and any(_is_named(path, name) for name in self.resize_targ)
-
-    def _is_another_image(self, t, first):
-        "Return True if `t` is an image like `first`, not a class map or heatmap over its pixels, and large enough to be one"
-        like = t.ndim==first.ndim and t.shape[-3]==first.shape[-3] and t.dtype==first.dtype
-        if _is_class_map(t): return like and _is_whole(first) and 4*len(t.unique())>=len(first.unique())
-        if _has_peaks(t) and not (like and _has_peaks(first)): return False
-        size,image_size = t.shape[-2:],first.shape[-2:]
-        if _lies_over(size, image_size) or _is_finer(size, image_size): return True
-        return like and all(s<=4*image_s and image_s<=4*s for s,image_s in zip(size, image_size))
-
-    def _are_views(self, tensors):
-        "Return True for several images and nothing else, such as the views of SimCLR"
-        ts = [t for _,t in tensors]
-        if self.n_inp or self.single_input or self.resize_targ is False or len(ts)<2: return False
-        if not all(len(path)==1 and is_image(t) and not self._is_named_target(path) for path,t in tensors): return False
-        kinds = {(t.ndim,t.shape[-3],t.dtype) for t in ts}
-        return len(kinds)==1 and all(self._is_another_image(t, ts[0]) for t in ts[1:])
-
-    def _targ_option(self, path):
-        "Return what `resize_targ` is for the tensor at `path`: None, True, False or a mode"
-        option = self.resize_targ
-        return next((v for k,v in option.items() if _is_named(path, k)), None) if isinstance(option, Mapping) else option
-
-    def _is_over_pixels(self, path, t, image, sizes, option):
-        "Return True if `t` has the shape of something that lies over the pixels of an image"
-        if self.n_items is None:
-            if not (len(path)>1 and t.ndim>=2): return False   # for a list of single images: an item of a list, or several for one image
-        elif t.ndim<3 or t.shape[0]!=self.n_items: return False
-        finer = option not in (None,False) or t.ndim==image.ndim and t.shape[-3]==image.shape[-3]   # an image, as in super-resolution
-        return any(_lies_over(t.shape[-2:], size) or finer and _is_finer(t.shape[-2:], size) for size in sizes)
-
-    def _find_role(self, path, t, image, sizes, is_target):
-        "Return how the tensor `t` changes with the size, or None if it does not"
-        option = self._targ_option(path)
-        if is_a(t, 'TensorPoint'): return 'points' if is_target and option is not False else None
-        named = isinstance(self.resize_targ, Mapping) and option not in (None,False)
-        if option is False and (is_target or len(path)>1) or t.ndim<2: return
-        if not named and not self._is_over_pixels(path, t, image, sizes, option): return
-        if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
-        if is_channels_last(t): return
-        if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed
-        if _is_class_map(t): return 'class'
-        if self.names is not None and not is_target and self.splits: return   # an input that is not among `pictures`
-        return 'peaks' if _has_peaks(t) and not (t.ndim==4 and t.shape[1]==3 and tuple(t.shape[-2:]) in sizes) else 'image'
 
     def role(self,
         path:tuple, # Path of a tensor
@@ -300,7 +306,7 @@ def size_of(
     if spec is not None and not spec.single_input: return spec.size(b)
     return next((tuple(t.shape[-2:]) for path,t in tensors_with_path(b) if is_image(t) or len(path)>1 and is_image_list([t])), None)
 
-# %% ../nbs/02_batch.ipynb #eab4a551
+# %% ../nbs/02_batch.ipynb #859d5a33
 def has_pixel_coords(
     y, # Targets, or None
 ) -> bool:
@@ -317,16 +323,16 @@ def boxes_warning(
     spec:BatchSpec, # Spec of the sample
     sample, # A batch
 ) -> str: # A warning, or None
-    "Warn if targets look like boxes or points in pixels, unless `resize_targ` is given"
+    "Return a warning if targets look like boxes or points in pixels, unless `resize_targ` is given"
     if spec.resize_targ is None and has_pixel_coords(spec.split(sample)[1] or sample): return _pixel_coords_warning
 
 def no_image_message(
     sample, # A batch
     name:str, # Name of the callback that is skipped, or None
 ) -> str:
-    "Say that a batch contains no image, and what to do about it"
+    "Return a message that a batch contains no image, and what to do about it"
     channels_last = next((t for t in leaves(sample) if is_channels_last(t)), None)
-    hint = ('name the positions, keys or attributes of the images by `pictures`' if channels_last is None
+    hint = ('pass the positions, keys or attributes of the images as `pictures`' if channels_last is None
             else f'a tensor {tuple(channels_last.shape)} has its channels last, `permute` it to (N, C, H, W)')
-    effect = f'. The training continues as without `{name}`' if name else ''
+    effect = f'. Training continues without `{name}`' if name else ''
     return f'no image among the inputs of a batch: expected a tensor (N, C, H, W) of floats or bytes; {hint}{effect}'

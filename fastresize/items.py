@@ -186,7 +186,7 @@ def _is_lazy(im): return '_view' in getattr(im, '__dict__', ())
 def _plain(im): return getattr(type(im), '_plain', type(im))
 def _view(im): return im._view if _is_lazy(im) else View.of(_DecodedImage(im))
 
-# %% ../nbs/11_items.ipynb #58d8997b
+# %% ../nbs/11_items.ipynb #0126690e
 _decode_eagerly = ContextVar('decode_eagerly', default=False)
 
 def _shrinks(): return current_ratio.get() is not None and not current_ratio.get().is_full
@@ -216,7 +216,7 @@ _patches = dict(load_image=(core,_load_image), image2tensor=(core,_image2tensor)
 _originals,_lock,_n_active = {},Lock(),0
 
 def _patch(change):
-    "Count the threads that make items, by 1 or -1, and patch fastai while there are any"
+    "Add `change`, 1 or -1, to the number of threads that make items, and patch fastai while it is above 0"
     global _n_active
     with _lock:
         if not _n_active: _originals.update({k: getattr(o, k) for k,(o,_) in _patches.items()})
@@ -240,7 +240,7 @@ def _with_retry(do_item, i):
         try: return do_item(i)
         finally: _decode_eagerly.reset(token)
 
-# %% ../nbs/11_items.ipynb #6ebdd41b
+# %% ../nbs/11_items.ipynb #da4c0095
 def _remove(folder, pid):
     if os.getpid()!=pid: return   # a worker process, which has a copy of this finalizer
     try: os.rename(folder, f'{folder}-gone')   # so that no worker writes into it any more
@@ -274,7 +274,7 @@ class DecodeCache:
         self.folder = None
 
     def message(self) -> str: # A warning, or None
-        "Warn if the closed cache was full or unused"
+        "Return a warning if the closed cache was full or unused"
         if self.was_full: return (f'the limit of {self.max_bytes/1e6:.3g} MB, or the disk, was full '
                                   f'after {count_str(self.n, "decoded image")}; the others were decoded each time')
         if self.n==0: return "nothing was cached: no image was opened from a file by fastai's `PILImage.create` or `load_image`"
@@ -324,7 +324,7 @@ class DecodeCache:
             Path(part).unlink(missing_ok=True)
             raise
 
-# %% ../nbs/11_items.ipynb #3f1785e3
+# %% ../nbs/11_items.ipynb #7e0ee3e3
 def _bound_method(dl, k): return dl.__dict__.get(k) or getattr(type(dl), k).__get__(dl)
 
 class _SampleInWorkers:
@@ -356,8 +356,9 @@ class _SizedCreate:
 
 class FastaiItems(ItemsBackend):
     "Make items at the size of their batch, for fastai's `DataLoader`"
-    item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
+    sample_args = dict(batch_tfms=False) # so that items are compared before batch transforms
 
+    def is_plain(self): return True   # its batches are sized by `create_batches`, also inside `DistributedDL`
     def is_map_style(self): return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
     def can_size(self): return self.is_map_style()
     def has_batch_sampler(self): return False   # fastai loaders have `create_batches` instead
@@ -368,21 +369,9 @@ class FastaiItems(ItemsBackend):
         replaced = [k for k in methods if k in dl.__dict__ or getattr(type(dl), k) is not getattr(DataLoader, k)]
         if replaced: return f'a custom `{replaced[0]}`'
         n,bs = getattr(dl, 'partial_n', None) or dl.n,dl.bs
-        if not (self.is_map_style() and n and bs and dl.indexed): return 'no items that can be asked for by number'
-        if len(dl)!=(n//bs if dl.drop_last else -(-n//bs)): return 'a length that does not follow from its number of items'
+        if not (self.is_map_style() and n and bs and dl.indexed): return 'no map-style dataset, or no batch size'
+        if len(dl)!=(n//bs if dl.drop_last else -(-n//bs)): return 'a custom length'
         return n if self.outer is dl else -(-n//self.outer.world_size),bs,dl.drop_last
-
-    def why_not(self, size):
-        "Say why items cannot be made at `size`, or return None; they are compared before batch transforms"
-        if self.method!='interpolate': return f'`method`={self.method!r} needs finished batches'
-        if not self.can_size() or not self.full_size: return 'its items cannot be drawn beforehand'
-        whole = self.sample_batch(4, batch_tfms=False)
-        if whole is None or not self.spec.size(whole): return 'its pictures are of several sizes'
-        item_size = self.spec.size(whole)
-        target = self.ratio(size).of(item_size)
-        why = self._compare(whole, self.sample_batch(3, batch_tfms=False), self.sample_batch(4, size, batch_tfms=False), target, item_size)
-        if not why: self.item_size = item_size
-        return why
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):

@@ -179,7 +179,7 @@ _transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_bat
 
 def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # two package names
 
-# %% ../nbs/19_lightning.ipynb #11e136ec
+# %% ../nbs/19_lightning.ipynb #c7b8a55d
 class TrainerRun(TrainingRun):
     "The plan of a Lightning `Trainer`'s training, and how its batches get their sizes"
     def __init__(self,
@@ -248,7 +248,7 @@ class TrainerRun(TrainingRun):
             self.train = self.backend('train', dl, small=False)
         if (max_bs or self.train.full_size is None) and (sample := self._seen(dl)) is not None: self.train.look(sample)
         self.make_schedule()
-        self.check_max_bs()
+        self.larger_batches.check()
         self.n_epoch = self.length.n_epoch
 
     @property
@@ -271,7 +271,7 @@ class TrainerRun(TrainingRun):
         "Scale the learning rates with the number of images in a batch"
         for opt in optimizers:
             expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', self.args.scale_lr, f'None beside {type(opt).__name__}, which has no hooks around its step')
-            self.undo.callback(ScaledLRs(opt, lambda: self.lr_factor(self.made_size)).remove)
+            self.undo.callback(ScaledLRs(opt, lambda: self.larger_batches.lr_factor(self.made_size)).remove)
 
     def n_steps(self) -> int:
         "Return the number of optimizer steps in the whole training"
@@ -348,7 +348,7 @@ class TrainerRun(TrainingRun):
                 preflight(self, b)
         size = self.size_now()
         if key=='train': self.made_size = size
-        return o.finish(b, size)
+        return o.to_size(b, size)
 
     def _give_up(self, b, key):
         o = self.backends[key]
@@ -387,7 +387,7 @@ def true_lengths(
         with with_attr(loop, 'setup_data', setup_epoch): yield
     finally: trainer.__class__ = cls
 
-# %% ../nbs/19_lightning.ipynb #ea367eb9
+# %% ../nbs/19_lightning.ipynb #776ee3a1
 def announce(
     run:TrainerRun, # The training
 ):
@@ -399,7 +399,7 @@ def announce(
         warn(unreached_warning(s, n.n_epoch, n.n_batch, last))
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
-    print(s.describe(whole).replace('epoch', unit) + run.max_bs_message())
+    print(s.describe(whole).replace('epoch', unit) + run.larger_batches.message())
     head,rows = ('epoch',_epoch_rows(run)) if unit=='epoch' else (f'from {unit}',[(f'{p*whole:.0f}', size_str(o)) for p,o in zip((0,*s.pcts), s.sizes)])
     wide = max(len(head), *(len(e) for e,_ in rows))
     print('\n'.join(f'{e:>{wide}}  {o}' for e,o in [(head,'size (px)'), *rows]))
@@ -426,7 +426,7 @@ def preflight(
     sizes = [run.train.target_size(s, run.train.full_size) for s in run.schedule.sizes]
     with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
         size = run.size_now()
-        factor = run.bs_factor(size)
+        factor = run.larger_batches.bs_factor(size)
         if args.preallocate and size!=run.schedule.final:
             _dry_run(run, batch if factor==1 else tile_batch(batch, round(n_items(batch)/factor)), sizes[-1])
             if factor>1: _dry_run(run, batch, run.train.target_size(size))   # the batch with the most images

@@ -22,7 +22,7 @@ from .probe import to_device
 from .run import ScaledLRs, TrainingRun, check_resizing, unreached_warning
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #129670f2
+# %% ../nbs/08_loops.ipynb #98e29fb6
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -70,8 +70,8 @@ class SizedLoader(GetAttr):
         self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set,self._partial = None,None,1.,0,0,0,False,0
 
     def __getattr__(self, k):
-        if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader that is made of its batch sampler would give batches of full size. '
-            'To go on in mid-epoch use `loader.set_epoch(epoch, skip=n)`; to share it out among processes, `sized_loader(accelerator.prepare(loader), ...)`')
+        if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader made from this batch sampler would give full-size batches. '
+            'To resume in mid-epoch, use `loader.set_epoch(epoch, skip=n)`; for several processes, `sized_loader(accelerator.prepare(loader), ...)`')
         return super().__getattr__(k)
 
     @property
@@ -81,8 +81,8 @@ class SizedLoader(GetAttr):
     def __len__(self): return len(self.sizes(self._next)) if self.run.args.max_bs else self.n_batch
 
     def __repr__(self):
-        how = (f'finished batches are resized ({self.why})' if self.why else
-               'the decoder is told the size' if isinstance(self.backend, DecoderBackend) else 'items are made small by the loader')
+        how = (f'batches are resized after loading ({self.why})' if self.why else
+               f'{"the decoder" if isinstance(self.backend, DecoderBackend) else "the dataset"} makes the size')
         return f'SizedLoader: {size_str(self.schedule.initial)} to {size_str(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
@@ -115,7 +115,7 @@ class SizedLoader(GetAttr):
     def _pass(self, epoch, sizes, counts, skip, evaluation):
         self.epoch = epoch
         n,i = self.n_batch if counts is None else len(counts),skip-1
-        lr_factors = {s: self.run.lr_factor(s) for s in {*sizes}}
+        lr_factors = {s: self.run.larger_batches.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
                 if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
@@ -137,10 +137,10 @@ class SizedLoader(GetAttr):
 
     def _warn_of_passes(self, epoch):
         if epoch==self.n_epoch and self._passes>=self.n_epoch and not self._set:
-            warn(f'`n_epoch`={self.n_epoch}: this is pass {epoch+1} with gradients, so all its batches have full size; `loader.set_epoch` says which epoch it is')
+            warn(f'`n_epoch`={self.n_epoch}: this is training pass {epoch+1}, so all its batches have full size; `loader.set_epoch(epoch)` sets another epoch')
         if self._partial==2 and not self._set:
-            warn('`sized_loader`: passes are left before their last batch, so they count for nothing and images do not grow; '
-                 '`n_batch` says how many batches an epoch has, or `loader.set_epoch` which epoch it is')
+            warn('`sized_loader`: the loop breaks before the last batch, so no epoch is counted and images do not grow; '
+                 'pass the number of batches per epoch as `n_batch`, or call `loader.set_epoch(epoch)`')
 
     def _check_processes(self):
         "Raise `ValueError` if each process of a distributed training would train on all items"
@@ -150,9 +150,9 @@ class SizedLoader(GetAttr):
         prepared = accelerate is None or not accelerate.AcceleratorState._shared_state
         alone = type(dl.sampler) in (RandomSampler,SequentialSampler) and type(dl.batch_sampler) is BatchSampler
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
-            'Expected what Accelerate makes of the loader: sized_loader(accelerator.prepare(loader), ...)')
+            'Expected a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #db6631cb
+# %% ../nbs/08_loops.ipynb #f8e92113
 def _forward(model, xb):
     "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
@@ -163,7 +163,7 @@ def _forward(model, xb):
 def _try_model(model, backend, schedule):
     "Try every size on a copy of `model`. Raises `SizeError` for a size at which it fails"
     sample = backend.sample_batch(2) if hasattr(backend, 'sample_batch') else None
-    if sample is None: return warn('`model`: sizes are not tried beforehand, because items of the loader cannot be drawn beforehand')
+    if sample is None: return warn('`model`: sizes are not tried beforehand, because no items can be read before training')
     device = next((p.device for p in model.parameters()), None)
     xb = to_device(backend.spec.split(sample)[0], device)
     spec = BatchSpec(xb, len(xb), backend.spec.names)
@@ -190,18 +190,18 @@ def sized_loader(
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
     "Return a loader of the batches of `loader`, each at its scheduled size. Raises `ValueError` for arguments that cannot work"
-    expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once for every epoch')
+    expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once per epoch')
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not sized already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs, scale_lr=scale_lr)
     check_resizing(args)
     n = _length(loader)
-    expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches of an epoch, because the loader has no length')
+    expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches per epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')
-    expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True beside `set_size`, because a loader without a length may have one epoch without end')
-    expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'an optimizer of PyTorch')
+    expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True with `set_size`, because a loader without a length may never end its first epoch')
+    expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'a PyTorch optimizer')
 
     def new_spec(sample):
         spec = BatchSpec(sample, pictures=pictures, resize_targ=resize_targ)
@@ -210,9 +210,9 @@ def sized_loader(
     backend = backend_for(loader, set_size, per_batch, small=resize_items, new_spec=new_spec, method=method, mode=resize_mode, device=device)
     run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
     run.make_schedule()
-    run.check_max_bs()
+    run.larger_batches.check()
     small = getattr(backend, 'small', False)
-    why = None if set_size else '`resize_items`=False' if not resize_items else backend.why_not(schedule.initial) if small else 'it is no `DataLoader` of PyTorch'
+    why = None if set_size else '`resize_items`=False' if not resize_items else backend.why_not(schedule.initial) if small else 'it is not a PyTorch `DataLoader`'
     if small: backend.small = not why
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)

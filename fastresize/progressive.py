@@ -176,7 +176,7 @@ class ProgressiveResize(OnlyTrains):
         "Print messages and warnings that are known only after training"
         if not self._on: return
         self._say(self.compiling and self.schedule and self.compiling.message(self.schedule, self.user_schedule is not None))
-        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.training_run.args.resize_items, self.training_run.bs_factor))
+        self._say(self.schedule and self.log.timer.message(self.schedule.final, self.training_run.args.resize_items, self.training_run.larger_batches.bs_factor))
         self._say(self.chosen and self.schedule and self.chosen.hindsight(self.log.timer.times))
         for o in self.training_run.final_warnings(): warn(o)
         if self.schedule and self.training_run.size==self.schedule.final: self.full_size_reached = self.schedule.final

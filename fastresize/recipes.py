@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Stage', 'GrowWithSize', 'DecoderResize']
 
-# %% ../nbs/20_recipes.ipynb #bf5e4335
+# %% ../nbs/20_recipes.ipynb #15d17ee6
 import math, os
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -27,14 +27,14 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
 from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
-from .backends import item_or_last
+from .backends import DecoderBackend, check_decoder, item_or_last
 from .batch import size_of
 from .auto import from_rank0
 from .prediction import Preview, max_epochs
 from .probe import some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, pixels_to_grow
-from .learner import OnlyTrains, SizedDL, trains
+from .learner import SizedDL, WrapsLoader, trains
 from .training import no_batches
 
 # %% ../nbs/20_recipes.ipynb #42a8c3de
@@ -290,8 +290,8 @@ def _interpolate(first, last, progress):
     v = first+(last-first)*progress
     return round(v) if is_int(first) and is_int(last) else v
 
-# %% ../nbs/20_recipes.ipynb #bd7b46d5
-class GrowWithSize(OnlyTrains):
+# %% ../nbs/20_recipes.ipynb #d5e1197e
+class GrowWithSize(WrapsLoader):
     """Change attributes as images grow by `ProgressiveResize`: `GrowWithSize({(MixUp,'alpha'): (0.,.4), (nn.Dropout,'p'): (.1,.5)})`
 
     Raises `ValueError` before the first batch if nothing has such an attribute. Item transforms in worker processes keep the values from
@@ -300,7 +300,7 @@ class GrowWithSize(OnlyTrains):
     def __init__(self,
         values:dict, # `(owner, name)` to `(first, last)`, numbers or tuples; or to a function of the growth that is done, 0 to 1
     ):
-        self.values,self.loop,self.orig_values = values,None,[]
+        self.values = values
         expect(isinstance(values, dict) and values, 'values', values, 'a dict that is not empty')
         for k,v in values.items():
             is_key = isinstance(k, tuple) and len(k)==2 and isinstance(k[1], str)
@@ -317,33 +317,28 @@ class GrowWithSize(OnlyTrains):
     def before_fit(self):
         "Find the attributes"
         if not trains(self.learn): return
-        self._restore()
         if not self.learn._grab_cbs(ProgressiveResize):
-            raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` beside it, whose sizes it follows')
+            raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` among the callbacks, whose sizes it follows')
         owners = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
         self.found = [_find_all(owners, *k) for k in self.values]
 
     def before_train(self):
         "Wrap the loader to set the values before each batch is made"
+        if not trains(self.learn): return
         self.train_dl,self.sizes = unwrap_dl(self.learn.dl),None
-        self.loop = SizedDL(self.learn, self._make, self._restore) if trains(self.learn) else None
-
-    def before_batch(self):
-        if self.loop and self.training and not self.learn.lock.locked(): self.loop.started = True
-
-    def after_train(self):
-        "Restore the loader and the values"
-        if not self.loop or self.learn.lock.locked(): return
-        self.loop.leave()
-        self._restore()
+        self.loop = SizedDL(self.learn, self._make, around=self._restored)
 
     def _make(self, get, i):
-        try:
-            self._set(self.at(self._progress(i)))
-            return get()
-        except BaseException:   # `StopIteration` too
-            self._restore()
-            raise
+        for v,attrs in zip(self.at(self._progress(i)), self.found):
+            for d,k,convert in attrs: d[k] = convert(v)
+        return get()
+
+    @contextmanager
+    def _restored(self):
+        orig = [(d,k,d[k]) for attrs in self.found for d,k,_ in attrs]
+        try: yield
+        finally:
+            for d,k,v in orig: d[k] = v
 
     def _progress(self, i):
         "Return how much of the growth is done in batch `i`, 0 to 1"
@@ -353,14 +348,6 @@ class GrowWithSize(OnlyTrains):
         s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, len(self.train_dl))[0]
         return pixels_to_grow(s.initial, item_or_last(self.sizes, i))/pixels_to_grow(s.initial, s.final) if s.pcts else 1.
 
-    def _set(self, values):
-        if not self.orig_values: self.orig_values = [(d,k,d[k]) for attrs in self.found for d,k,_ in attrs]
-        for v,attrs in zip(values, self.found):
-            for d,k,convert in attrs: d[k] = convert(v)
-
-    def _restore(self):
-        for d,k,v in self.orig_values: d[k] = v
-        self.orig_values = []
 
 def _name(owner, name): return f'`{name}` of {getattr(owner, "__name__", None) or type(owner).__name__}'
 
@@ -465,60 +452,41 @@ def fit_fixres(self:Learner,
     removed = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _train_only(self, _head(self, head)), self.removed_cbs(removed): self.fit_one_cycle(epochs, lr, **kwargs)
 
-# %% ../nbs/20_recipes.ipynb #a4ec9bc9
-class DecoderResize(OnlyTrains):
-    "Set the size of a loader's decoder, such as ffcv's, to that of `schedule` at the beginning of each epoch"
+# %% ../nbs/20_recipes.ipynb #dac4d3d0
+class DecoderResize(WrapsLoader):
+    "Set the size of a loader's decoder, such as ffcv's, to that of `schedule` at the beginning of each epoch, or before each batch"
     order = ProgressiveResize.order
+    current_size = None
     def __init__(self,
-        decoder, # Decoder of the training loader: its `output_size` is `(height, width)` in pixels
+        decoder, # Decoder of the training loader, whose `output_size` is `(height, width)` in pixels; or a function that sets this size
         schedule:SizeSchedule, # For instance `size_schedule(224, 16, increase_mode='epoch')`
         valid=None, # Decoder of the validation loader, to validate at the size of the training
+        per_batch:bool=False, # Set the size before every batch, for decoders that apply it to the next batch; False: once per epoch
     ):
-        self.schedule,self.decoders,self.orig_size,self.current_size,self.loop = schedule,(decoder,valid),[],None,None
-        for k,v in dict(decoder=decoder, valid=valid).items():
-            expect(hasattr(v, 'output_size') or k=='valid' and v is None, k, v, 'a decoder with an `output_size`, such as those of ffcv')
+        check_decoder(decoder, 'decoder')
+        if valid is not None: check_decoder(valid, 'valid')
         expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
+        self.schedule,self.decoders = schedule,[None if o is None else DecoderBackend(None, o, per_batch=per_batch) for o in (decoder,valid)]
 
     def before_fit(self):
         "Check that no other callback sets the size"
         if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize):
-            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` beside it, which would resize its batches')
-
-    def _sized(self, decoder):
-        size = self.schedule.sizes_of(self.epoch, self.n_epoch, 1)[0]
-        def sized_batch(get, i):
-            if i==0: self._set(decoder, size)
-            try: return get()
-            except BaseException:   # `StopIteration` too
-                self._restore()
-                raise
-        self.loop = SizedDL(self.learn, sized_batch, self._restore)
-
-    def _set(self, decoder, size):
-        if not self.orig_size: self.orig_size = [(decoder, decoder.output_size)]
-        decoder.output_size = self.current_size = size
-
-    def _restore(self):
-        for d,s in self.orig_size: d.output_size = s
-        self.orig_size = []
+            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` among the callbacks, which would resize its batches')
 
     def before_train(self):
         "Wrap the loader to set the size of its decoder"
-        if trains(self.learn): self._sized(self.decoders[0])
+        self._wrap(self.decoders[0])
 
-    def before_validate(self):
-        if trains(self.learn) and self.decoders[1] is not None: self._sized(self.decoders[1])
+    def before_validate(self): self._wrap(self.decoders[1], -1)
 
-    def before_batch(self):
-        if self.loop and not self.learn.lock.locked(): self.loop.started = True
-
-    def after_train(self):
-        "Restore the loader and the values"
-        if not self.loop or self.learn.lock.locked(): return
-        self.loop.leave()
-        self._restore()
-        self.loop = None
-    after_validate = after_cancel_epoch = after_train
+    def _wrap(self, decoder, first=0):
+        if not trains(self.learn) or decoder is None: return
+        sizes = decoder.made_sizes(self.schedule.sizes_of(self.epoch, self.n_epoch, len(self.dls.train)))[first:]
+        def make(get, i):
+            size = item_or_last(sizes, i)
+            if size!=self.current_size: self.current_size = size   # setting an attribute of a fastai callback is slow
+            with decoder.at(size): return get()
+        self.loop = SizedDL(self.learn, make, begin=partial(decoder.begin, sizes), around=decoder.restored)
 
 # %% ../nbs/20_recipes.ipynb #5cb709d7
 class _TimedFit:

@@ -137,7 +137,7 @@ class FirstSteps:
         compiled = is_compiled(learn.model)
         if not (args.preallocate or compiled): return
         xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
-        factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
+        factor,bs = self.run.larger_batches.bs_factor(self.run.size),n_items(xb)
         n = args.preallocate_bs or factor>1 and round(bs/factor)
         if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
         if compiled: return self._compile(n or bs, xb, yb)
@@ -150,7 +150,7 @@ class FirstSteps:
         sizes = [*zip(run.schedule.sizes, self._sizes())]
         for s,size in reversed(sizes if can_compile_all(run.schedule, follow) else sizes[-1:]):
             b = at_size(self.spec, xb, yb, size)
-            compile_first(self.learn, *tile_batch(b, round(bs*run.bs_factor(s))), self._valid_bs(bs) if follow or s==run.schedule.final else ())
+            compile_first(self.learn, *tile_batch(b, round(bs*run.larger_batches.bs_factor(s))), self._valid_bs(bs) if follow or s==run.schedule.final else ())
 
     def _valid_bs(self, bs):
         "Return the numbers of images in validation batches: those of all but the last, and of the last"

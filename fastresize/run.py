@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['scale_lrs', 'lr_factor', 'ScaledLRs', 'check_resizing', 'check_args', 'enlarged_warning', 'image_lists_warning',
-           'unreached_warning', 'items_warning', 'TrainingRun']
+           'unreached_warning', 'items_warning', 'LargerBatches', 'TrainingRun']
 
 # %% ../nbs/07_run.ipynb #0f22153a
 import math
@@ -16,7 +16,7 @@ from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #edcd52ba
+# %% ../nbs/07_run.ipynb #33c98ce0
 scale_lrs = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -74,30 +74,68 @@ def check_args(
         expect(getattr(args, k) in (True,False) and not is_int(getattr(args, k)), k, getattr(args, k), 'True or False')
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-    expect(schedule is None or final is None, 'final_size', final, 'None beside `schedule`, which has a final size of its own')
+    expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
-           'False in Batch mode, where growths come in the middle of an epoch')
-    expect(not items or method=='interpolate', 'resize_items', items, f"False beside `method`={method!r}, which needs finished batches")
+           'False in Batch mode, where images may grow in mid-epoch')
+    expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
 
-# %% ../nbs/07_run.ipynb #5e978b7f
+# %% ../nbs/07_run.ipynb #1a697a89
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
-        return f'`final_size`={list(final)} is larger than the images that the loaders give, {list(full_size)}: they will be enlarged'
+        return f'`final_size`={list(final)} is larger than the images of the loaders, {list(full_size)}: they will be enlarged'
 
 def image_lists_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
-    "Return a warning that images in lists do not end at the final size, if the first one does not have it in either orientation"
+    "Return a warning that images in a list do not end at the final size, if the first one does not have it in either orientation"
     if tuple(final)!=tuple(full_size) and tuple(final)!=tuple(full_size)[::-1]:
-        return (f'images come in lists, each of a size of its own, the first of {list(full_size)}: they become smaller by the ratio of a size to the last one, '
-                f'{list(final)}, and end as they are')
+        return (f'images come in a list and may differ in size, the first has {list(full_size)}: each is scaled by the ratio of the scheduled size to '
+                f'the final one, {list(final)}, and ends at its own size')
 
 def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "Return a warning that a training does not reach full size"
     return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
 
 def items_warning(name, why): # `training` or `validation`; the reason
-    "Return a warning that items are not made small"
-    return f'`resize_items`: {name} batches are resized when they are finished, not made small from the start ({why})'
+    "Return a warning that items are not loaded at the size of their batch"
+    return f'`resize_items`: {name} batches are resized after loading instead ({why})'
+
+class LargerBatches:
+    "The larger batches of a training while its images are small, if `max_bs` is given"
+    def __init__(self,
+        run, # A `TrainingRun`
+    ): self.run,self.max_bs = run,run.args.max_bs
+
+    def check(self):
+        "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
+        if not self.max_bs: return
+        expect(self.run.schedule, 'max_bs', self.max_bs, 'None for a loader whose image size cannot be determined before training')
+        self.run.batch_budget()
+
+    def message(self) -> str: # Empty without `max_bs`
+        "Return a sentence about larger batches, to follow the description of the schedule"
+        return f' Up to {self.max_bs} images per batch at small sizes.' if self.max_bs else ''
+
+    def bs_factor(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> float:
+        "Return the number of images in a batch of `size`, relative to a full-size batch"
+        if not self.max_bs or not self.run.schedule: return 1
+        _,bs,max_bs,_ = self.run.batch_budget()
+        return self.run.schedule.bs_at(size, bs, max_bs)/bs
+
+    def lr_factor(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> float:
+        "Return the factor of the learning rate in a batch of `size`"
+        return lr_factor(self.bs_factor(size), self.run.args.scale_lr) if self.max_bs else 1.
+
+    def of(self,
+        schedule:SizeSchedule, # The schedule of the training, or another one
+        epoch:int=0, # From 0
+        n_epoch:float=None, # Length of the training in epochs
+    ) -> list: # A list of `(height, width)` in pixels, and one of images
+        "Return size and number of images of the batches of an epoch"
+        return [[*o] for o in zip(*schedule.batches_of(epoch, n_epoch or self.run.n_epoch, *self.run.batch_budget()))]
 
 class TrainingRun:
     """The plan of one training: its schedule, and size and number of images of every batch
@@ -149,31 +187,14 @@ class TrainingRun:
     def batch_budget(self) -> tuple: # Images of an epoch, of a batch, at most of a batch; True if a last small batch is left out
         "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
         countable = getattr(self.train, 'countable', None)
-        found,most = countable() if countable else 'no items that can be asked for by number',self.args.max_bs
+        found,most = countable() if countable else 'no map-style dataset',self.args.max_bs
         expect(not isinstance(found, str), 'max_bs', most, f'None for this loader, which has {found}')
         n,bs,drop_last = found
         expect(most>=bs, 'max_bs', most, f'at least the batch size of the loader, {bs}')
         return n,bs,most,drop_last
 
-    def check_max_bs(self):
-        "Raise `ValueError` if `max_bs` is given and larger batches cannot be planned"
-        if not self.args.max_bs: return
-        expect(self.schedule, 'max_bs', self.args.max_bs, 'None for a loader of which nothing can be measured beforehand')
-        self.batch_budget()
-
-    def max_bs_message(self) -> str: # Empty without `max_bs`
-        "Return a sentence about larger batches, to follow the description of the schedule"
-        return f' Up to {self.args.max_bs} images a batch while they are small.' if self.args.max_bs else ''
-
-    def bs_factor(self,
-        size:tuple, # `(height, width)` in pixels
-    ) -> float:
-        "Return the number of images in a batch of `size`, relative to a full-size batch"
-        if not self.args.max_bs or not self.schedule: return 1
-        _,bs,most,_ = self.batch_budget()
-        return self.schedule.bs_at(size, bs, most)/bs
-
-    def lr_factor(self, size): return lr_factor(self.bs_factor(size), self.args.scale_lr) if self.args.max_bs else 1.
+    @property
+    def larger_batches(self): return LargerBatches(self)
 
     def epoch_sizes(self,
         epoch:int, # From 0
@@ -182,7 +203,7 @@ class TrainingRun:
         "Return size and number of images of the batches of a training epoch"
         schedule = self.schedule.at_least(self.reached)
         if not self.args.max_bs: return schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch)),None
-        return [[*o] for o in zip(*schedule.batches_of(epoch, self.n_epoch, *self.batch_budget()))]
+        return self.larger_batches.of(schedule, epoch)
 
     def last_size(self,
         n_batch:int, # Batches of an epoch
@@ -214,7 +235,7 @@ class TrainingRun:
     def cut_short(self) -> str: # Or None
         "Return a warning if the training has ended before full size"
         if self.schedule and self.size and self.size!=self.schedule.final:
-            return f'the training has ended with images of {list(self.size)}, before it came to {list(self.schedule.final)}'
+            return f'the training ended with images of {list(self.size)}, before it reached {list(self.schedule.final)}'
 
     def reschedule(self,
         n_epoch:int, # Length of the training in epochs

@@ -25,9 +25,9 @@ from .learner import SizedDL, spec_for
 from .probe import is_fastai_loader, run_batch_tfms, scratch_dataset, some_items, unwrap_dl
 from .run import TrainingRun, items_warning
 from .schedule import SizeSchedule
-from .transforms import Steer, points_warning
+from .transforms import Steer, points_warning, size_tfms
 
-# %% ../nbs/14_training.ipynb #d8469689
+# %% ../nbs/14_training.ipynb #f4f2f294
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
 grid_modes = 'bilinear','nearest','bicubic' # modes of `grid_sample`
 
@@ -37,9 +37,19 @@ class SteeredBackend(FastaiItems):
     def use(self, loader):
         "Set the loader, find its transforms, and forget which sizes were verified"
         super().use(loader)
-        self.steer,self.verified_sizes,self.targets = Steer(loader),set(),{}
+        self.steer,self.verified_sizes = Steer(loader),set()
 
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
+
+    def choose(self,
+        schedule:SizeSchedule, # Of the training
+        may_steer:bool, # False: always resize finished batches
+        sample, # A batch of a few items, or None
+        warn, # Called with a warning
+    ):
+        "Decide if batch transforms make the sizes of `schedule`"
+        self.final = schedule.final
+        self.steered = may_steer and bool(self.steer) and self.can_steer(schedule.sizes[:-1], sample, warn)
 
     def can_steer(self,
         sizes:tuple, # Sizes of the schedule below full size, `(height, width)` in pixels
@@ -65,22 +75,19 @@ class SteeredBackend(FastaiItems):
             if not self.spec.in_proportion(b, sample): return False
         return True
 
-    def target(self, size):
-        "Return the size of this loader's images for `size` in the schedule, or None at full size; cached for each loop"
-        if size in self.targets: return self.targets[size]
+    def reduced_size(self, size):
+        "Return the size of this loader's images for `size` in the schedule, or None at full size"
         res = self.target_size(size)
-        if self.full_size is None: return res
-        self.targets[size] = None if res==self.full_size else res
-        return self.targets[size]
+        return None if res==self.full_size else res
 
     def at(self, size):
-        target = self.target(size) if self.steered else None
+        target = self.reduced_size(size) if self.steered else None
         if target is None: return nullcontext()
         return self.steer.at(target, self.grid_mode(size), None if self.small else self.full_size, self.multiple_of, self.item_size if self.small else None)
 
-    def finish(self, b, size):
+    def to_size(self, b, size):
         "Resize the batch if no transform made its size; verify the transforms once for each size"
-        if self.target(size) is None or self.steered and size in self.verified_sizes: return b
+        if self.reduced_size(size) is None or self.steered and size in self.verified_sizes: return b
         if self.spec is None: self.spec = self.new_spec(b)
         came = self.spec.size(b)
         if came is None or self.steered and self.steer and came==self.steer.applied_size:
@@ -93,9 +100,9 @@ class SteeredBackend(FastaiItems):
             self.steered = False
         return self.resized(b, target)
 
-def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} where {list(told)} was asked for, so each batch is resized once more'
+def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} instead of {list(told)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #3c4b000e
+# %% ../nbs/14_training.ipynb #6da159f3
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -111,18 +118,14 @@ class LearnerRun(TrainingRun):
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
             samples = [None if dl is None else _look(dl) for dl in loaders]
-            train,valid = [dl if dl is None else self._backend(dl, args, b) for dl,b in zip(loaders, samples)]
+            train,valid = [dl if dl is None else _backend(learn, dl, args, self.new_spec, b) for dl,b in zip(loaders, samples)]
             super().__init__(args, n_epoch, train, valid)
             if samples[0] is not None and train.full_size is None: self.give_up(samples[0])
             else: self._choose(samples)
-            if not self.no_images: self.check_max_bs()
+            if not self.no_images: self.larger_batches.check()
         if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # set last, so that it does not cache the samples
         if self.cache and valid: valid.cache = self.cache
 
-    def _backend(self, dl, args, sample):
-        kwargs = dict(new_spec=self.new_spec, sample=sample, method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of)
-        if is_fastai_loader(unwrap_dl(dl)): return SteeredBackend(dl, small=False, move=self.learn._set_device, **kwargs)
-        return (ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap_dl(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs))
 
     @property
     def must_grow(self): return not getattr(self.learn.opt, 'frozen_idx', 0)   # the first phase of `fine_tune` may be too short
@@ -139,28 +142,25 @@ class LearnerRun(TrainingRun):
         self.make_schedule()
         if not self.schedule: return
         args,b = self.args,samples[0]
+        may_steer = not args.add_resize and args.method=='interpolate'
+        lost = may_steer and b is not None and points_warning(size_tfms(self.train.loader), b)
+        if lost: self.warn(lost)
         for o,sample in zip((self.train,self.valid), samples):
-            if isinstance(o, SteeredBackend): self._choose_for(o, sample)
-        self._make_small()
+            if isinstance(o, SteeredBackend): o.choose(self.schedule, may_steer, sample, self.warn)
+        for name,why in (self._make_small() if args.resize_items else {}).items(): self.warn(items_warning(name, why))
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
-        expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that TensorPoint follows the window")
+        expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that `TensorPoint` follows the crop")
         if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b)): self.warn(message)
 
-    def _choose_for(self, o, sample):
-        args,o.final = self.args,self.schedule.final
-        if args.add_resize or args.method!='interpolate' or not o.steer: return
-        lost = sample is not None and o is self.train and points_warning(o.steer.tfms, sample)
-        if lost: self.warn(lost)
-        o.steered = o.can_steer(self.schedule.sizes[:-1], sample, self.warn)
-
     def _make_small(self):
-        "Make items small if asked to and possible"
-        if not self.args.resize_items: return
+        "Make items at the size of their batch where that is possible; return why it is not by the names of the other loaders"
+        whys = {}
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
-            why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'its items cannot be drawn beforehand'
-            if why: self.warn(items_warning(name, why))
-            else: o.small = True
+            why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'no items can be read before training'
+            o.small = not why
+            if why: whys[name] = why
+        return whys
 
     @property
     def steered(self) -> bool:
@@ -172,11 +172,9 @@ class LearnerRun(TrainingRun):
         if any(getattr(o, 'small', False) for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
-        for o,_ in res.backends:
-            if not isinstance(o, ItemsBackend) or o is res.valid and not self.args.resize_valid: continue
-            o.verified_sizes = set()
-            o.small = not o.why_not(self.schedule.initial)
-        return res if getattr(res.train, 'small', False) else None
+        for o,_ in res.backends: o.verified_sizes = set()
+        res._make_small()
+        return res if res.train.small else None
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
@@ -201,7 +199,7 @@ class LearnerRun(TrainingRun):
             if self.args.empty_cache: torch.cuda.empty_cache()
         def make(get, i):
             if self.no_images: return get()
-            with waiting: b = self._made(get, item_or_last(sizes, i), o) if sizes else self._first(get)
+            with waiting: b = o.take(get, item_or_last(sizes, i)) if sizes else self._first(get)
             if not sizes:
                 if self.no_images: return b
                 sizes.extend(self.epoch_sizes(epoch, len(dl))[0])
@@ -211,7 +209,7 @@ class LearnerRun(TrainingRun):
         begin = partial(o.begin, sizes, counts) if sizes else nullcontext
         if not counts: return SizedDL(learn, make, on_break, begin)
         follow = FollowBS(self, epoch, sizes, counts)
-        return SizedDL(learn, make, on_break, partial(follow.around, begin), len(sizes), follow.close)
+        return SizedDL(learn, make, on_break, begin, len(sizes), follow.added)
 
     def loop_at(self,
         size:tuple, # `(height, width)` in pixels; None: the size of the last training batch
@@ -221,16 +219,10 @@ class LearnerRun(TrainingRun):
         "Wrap the loader for the coming loop, with all batches at `size`"
         size = size or self.size or self.schedule.initial
         o.use(self.learn.dl)
-        counts = self._counts_at(size) if self.args.max_bs and o is self.train else None
-        return SizedDL(self.learn, lambda get, i: self._made(get, size, o), on_break, partial(o.begin, [size], counts), counts and len(counts))
+        larger = self.args.max_bs and o is self.train
+        counts = self.larger_batches.of(SizeSchedule((size,self.schedule.final), (1.,)), n_epoch=1)[1] if larger else None
+        return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts))
 
-    def _counts_at(self, size):
-        "Return the number of images of each batch in an epoch of one size"
-        return [k for _,k in SizeSchedule((size,self.schedule.final), (1.,)).batches_of(0, 1, *self.batch_budget())]
-
-    def _made(self, get, size, o):
-        with o.at(size): b = get()
-        return o.finish(b, size)
 
     def _first(self, get):
         "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"
@@ -253,12 +245,17 @@ class LearnerRun(TrainingRun):
         "Return the schedule in a sentence, and what is added to the transforms"
         extra = ''
         if not self.steered and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
-        extra += self.max_bs_message()
+        extra += self.larger_batches.message()
         frozen = f'\n{_pretrained}' if getattr(self.learn.opt, 'frozen_idx', 0) else ''
         return self.schedule.describe(self.n_epoch) + extra + frozen
 
 _pretrained = ('The body is frozen, so it is probably pretrained: fine-tuning on a few hundred photographs lost accuracy with small images. '
                '`initial_size`=.75 and `frozen`=False lose less.')
+
+def _backend(learn, dl, args, new_spec, sample):
+    kwargs = dict(new_spec=new_spec, sample=sample, method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of)
+    if is_fastai_loader(unwrap_dl(dl)): return SteeredBackend(dl, small=False, move=learn._set_device, **kwargs)
+    return ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap_dl(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs)
 
 def _look(dl):
     "Return a few items of a loader as a batch, or one item, or None if none can be made"
@@ -266,7 +263,7 @@ def _look(dl):
         try: return some_items(dl, n)
         except Exception: pass   # an item that the training uses will raise its error there
 
-# %% ../nbs/14_training.ipynb #e3900ed9
+# %% ../nbs/14_training.ipynb #7663d24c
 class FollowBS(Callback):
     "Count progress in images and scale the learning rates, for a training loop whose batches differ in their number of images"
     order = 61 # after `ParamScheduler`, and after the recorder
@@ -277,14 +274,9 @@ class FollowBS(Callback):
         counts:list, # Number of images of every batch
     ):
         self.orig_lrs,self.fits,n = None,run.learn,sum(counts)
-        factors = {s: run.lr_factor(s) for s in {*sizes}}
+        factors = {s: run.larger_batches.lr_factor(s) for s in {*sizes}}
         self.factors,self.pcts = [factors[s] for s in sizes],[(epoch + k/n)/run.n_epoch for k in accumulate(counts)]
 
-    @contextmanager
-    def around(self, begin):
-        "Begin the loop with its first batch"
-        if self.learn is None: self.fits.add_cb(self)
-        with begin(): yield
 
     def before_batch(self):
         "Scale the learning rates for this batch"
@@ -302,8 +294,9 @@ class FollowBS(Callback):
         if self.orig_lrs: self.opt.set_hyper('lr', self.orig_lrs)
         self.orig_lrs = None
 
-    def close(self):
-        "Restore the learning rates, and remove this callback from the learner"
-        if self.learn is None: return
-        self._restore()
-        self.learn.remove_cb(self)
+    @contextmanager
+    def added(self):
+        "Add this callback to the learner in this context, and restore the learning rates afterwards"
+        with self.fits.added_cbs([self] if self.learn is None else []):
+            try: yield
+            finally: self._restore()

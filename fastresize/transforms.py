@@ -28,7 +28,7 @@ def size_tfms(
             or isinstance(f, RandomResizedCropGPU) and f.split_idx in (None,split_idx)]
     return [f for f in tfms if f.size is not None] or tfms[:1]
 
-# %% ../nbs/10_transforms.ipynb #0871d572
+# %% ../nbs/10_transforms.ipynb #b4ef4017
 class Steer:
     "Set another size in the transforms that decide the size of a loader's batches"
     def __init__(self, dl): self.tfms = size_tfms(dl)
@@ -43,7 +43,7 @@ class Steer:
         multiple_of:int=1, # Round the sides of these other images down to a multiple of this many pixels
         item_size:tuple=None, # Full size of incoming images that are made small: random crops are drawn as for images of this size
     ):
-        "Give batches that are made in this context the size `size`"
+        "Make batches of `size` in this context"
         orig = [(f,f.size,f.mode,f.__dict__.get('before_call')) for f in self.tfms] if size else []
         try:
             for f,orig_size,orig_mode,_ in orig:
@@ -87,12 +87,12 @@ def _draw_at_full_size(f, before_call, item_size):
         f.tl = tuple(min(round(t*s/full), s-c) for t,c,s,full in zip(f.tl, f.cp_size, size, item_size))
     return drawn
 
-# %% ../nbs/10_transforms.ipynb #6a96d713
+# %% ../nbs/10_transforms.ipynb #39d04ffb
 def points_warning(
     tfms:list, # The transforms that decide the size
     b, # A batch, a tensor or a tuple of tensors
 ) -> str: # A warning, or None
-    "Warn if a `RandomResizedCropGPU` drops the points or boxes of a batch"
+    "Return a warning if a `RandomResizedCropGPU` drops the points or boxes of a batch"
     coords = [type(t).__name__ for t in (b if isinstance(b, (tuple,list)) else [b]) if isinstance(t, (TensorPoint,TensorBBox))]
     if coords and any(isinstance(f, RandomResizedCropGPU) for f in tfms):
         return (f'`RandomResizedCropGPU` in `batch_tfms` drops points and boxes ({coords[0]} in this batch), with or without '

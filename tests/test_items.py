@@ -362,8 +362,8 @@ def test_an_image_folder(files):
 def _words(record): return [str(w.message) for w in record if 'resize_items' in str(w.message)]
 
 @pytest.mark.parametrize('name,words', [
-    ('tensors', 'its items measure [64, 64] where [32, 32] was asked for'), ('iterable', 'its items cannot be drawn beforehand'),
-    ('several sizes', 'its pictures are of several sizes'), ('random crop of torchvision', 'its items cannot be made at [32, 32]')])
+    ('tensors', 'its images have size [64, 64] instead of [32, 32]'), ('iterable', 'no items can be read before training'),
+    ('several sizes', 'its images differ in size'), ('random crop of torchvision', 'its dataset fails to make items of [32, 32]')])
 def test_what_cannot_falls_back_in_one_line(files, name, words):
     class Stream(tud.IterableDataset):
         def __iter__(self): return ((torch.rand(3,64,64), i%2) for i in range(32))
@@ -416,7 +416,7 @@ def test_the_preview_measures_it(tmp_path):
     assert learn.preview_resize(8, show_plot=False, increase_by=64, resize_items=True).with_items is None
 
 def test_other_methods_need_finished_batches():
-    with pytest.raises(ValueError, match="`resize_items`=True: expected False beside `method`='crop'"): ProgressiveResize(resize_items=True, method='crop')
+    with pytest.raises(ValueError, match="`resize_items`=True: expected False with `method`='crop'"): ProgressiveResize(resize_items=True, method='crop')
 
 def test_what_a_transform_made_coarse_stays_coarse(files):
     "Down and up again, on purpose: the detail does not come back because the picture waits"

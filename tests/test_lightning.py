@@ -275,7 +275,7 @@ def test_sizes_that_are_not_square(tmp_path):
 def test_a_training_that_is_cut_short_says_so():
     class Early(L.Callback):
         def on_train_epoch_end(self, trainer, *_): trainer.should_stop = True
-    with pytest.warns(UserWarning, match='ended with images of .32, 32., before it came to .64, 64.'): trainer(resize(), Early()).fit(Module(), tensors())
+    with pytest.warns(UserWarning, match='ended with images of .32, 32., before it reached .64, 64.'): trainer(resize(), Early()).fit(Module(), tensors())
     with pytest.warns(UserWarning, match='never reaches .64, 64.'): fitted(resize(finish=1., start=.9999), max_epochs=1)
 
 def test_what_a_training_has_reached_is_what_it_was_trained_with():
@@ -283,7 +283,7 @@ def test_what_a_training_has_reached_is_what_it_was_trained_with():
     class Early(L.Callback):
         def on_train_batch_end(self, trainer, module, *_): trainer.should_stop = module.train_sizes[-1]==(56,56)
     module,cb = Module(),resize()
-    with pytest.warns(UserWarning, match='ended with images of .56, 56., before it came to .64, 64.'): trainer(cb, Early()).fit(module, tensors())
+    with pytest.warns(UserWarning, match='ended with images of .56, 56., before it reached .64, 64.'): trainer(cb, Early()).fit(module, tensors())
     assert module.train_sizes[-1]==(56,56)==cb.reached==cb.current_size
 
 # ---- modules and batches of all kinds

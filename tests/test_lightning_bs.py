@@ -123,8 +123,8 @@ class Stream(tud.IterableDataset):
     (numbered, dict(max_steps=20), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
     (numbered, dict(max_time=timedelta(hours=1)), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
     (lambda: [numbered(),numbered()], {}, '`max_bs`=32: expected None for several training loaders'),
-    (lambda: tud.DataLoader(Stream(), batch_size=8), dict(limit_train_batches=5), '`max_bs`=32: expected None for a loader of which nothing can be measured beforehand'),
-    (lambda: tud.DataLoader(Numbered(70), batch_sampler=[[0,1],[2,3]]), {}, '`max_bs`=32: expected None for this loader, which has a batch sampler of its own'),
+    (lambda: tud.DataLoader(Stream(), batch_size=8), dict(limit_train_batches=5), '`max_bs`=32: expected None for a loader whose image size cannot be determined before training'),
+    (lambda: tud.DataLoader(Numbered(70), batch_sampler=[[0,1],[2,3]]), {}, '`max_bs`=32: expected None for this loader, which has a custom batch sampler'),
     (lambda: numbered(bs=40), {}, '`max_bs`=32: expected at least the batch size of the loader, 40')])
 def test_what_cannot_be_is_refused(data, kwargs, words):
     module = Module()

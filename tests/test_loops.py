@@ -126,7 +126,7 @@ def test_structures_and_targets_over_pixels():
     assert [tuple(y.shape[-2:]) for x,y in sized_loader(pairs, schedule, 4, resize_targ=False)]==[(64,64)]*8
 
 @pytest.mark.parametrize('why,args', {
-    'a loader that can be iterated once for every epoch': dict(loader=iter([1])),
+    'a loader that can be iterated once per epoch': dict(loader=iter([1])),
     '`loader`=3': dict(loader=3),
     '`schedule`=64: expected a `SizeSchedule`': dict(schedule=64),
     '`n_epoch`=0: expected an int above 0': dict(n_epoch=0),
@@ -178,7 +178,7 @@ def test_a_decoder_that_is_told_once_an_epoch():
     next(iter(loader))   # a look that is thrown away
     gc.collect()
     assert dl.output_size==(64,64)
-    assert 'the decoder is told the size' in repr(loader)
+    assert 'the decoder makes the size' in repr(loader)
 
 class Told:
     "A loader with a decoder that may do as it is told"
@@ -205,7 +205,7 @@ def test_a_decoder_that_can_be_called_too():
 
 def test_a_decoder_without_end_that_is_told_once_is_refused():
     dl = Told()
-    with pytest.raises(ValueError, match='`per_batch`=False: expected True beside `set_size`, because a loader without a length'): sized_loader(dl, schedule, 4, n_batch=4, set_size=dl)
+    with pytest.raises(ValueError, match='`per_batch`=False: expected True with `set_size`, because a loader without a length'): sized_loader(dl, schedule, 4, n_batch=4, set_size=dl)
 
 def test_sizes_of_a_decoder_that_is_told_once_are_those_of_its_epochs():
     "And full size that comes in the middle of the last epoch never comes"

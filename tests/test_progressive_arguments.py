@@ -35,7 +35,7 @@ at_once = [ # arguments, and words of the message
     (dict(final_size=0),                    '`final_size`=0: expected a positive int'),
     (dict(preallocate_bs=0),                '`preallocate_bs`=0: expected an int above 0'),
     (dict(preallocate_bs=2.5),              '`preallocate_bs`=2.5: expected an int above 0'),
-    (dict(final_size=64, schedule=SizeSchedule((32,64), (0.5,))), '`final_size`=64: expected None beside `schedule`'),
+    (dict(final_size=64, schedule=SizeSchedule((32,64), (0.5,))), '`final_size`=64: expected None with `schedule`'),
     (dict(empty_cache=True),                '`empty_cache`=True: expected False in Batch mode'),
 ]
 
@@ -56,7 +56,7 @@ before_the_first_batch = [ # loaders, arguments, words
     (steered,        dict(initial_size=1),       'the model cannot take images of [1, 1]'),
     (seg_dls,        dict(increase_by=8, resize_targ=False),        '`resize_targ`=False: the targets keep their size, and with images of [32, 32] the loss raised'),
     (steered_masks,  dict(method='crop', resize_targ=False),        '`resize_targ`=False: the targets keep their size'),
-    (steered_points, dict(method='crop', resize_targ=False),        "`resize_targ`=False: expected None or True with `method`='crop', so that TensorPoint follows"),
+    (steered_points, dict(method='crop', resize_targ=False),        "`resize_targ`=False: expected None or True with `method`='crop', so that `TensorPoint` follows"),
 ]
 
 class SplitResize(ItemTransform):

@@ -106,13 +106,13 @@ def test_the_dry_run_has_the_largest_of_both_kinds():
             return self.m(x)
     class Stop(Callback):
         def after_batch(self): raise CancelFitException
-    with pytest.warns(UserWarning, match='has ended with'):
+    with pytest.warns(UserWarning, match='training ended with'):
         learner(loaders(fastai_loader), ProgressiveResize(increase_by=8, max_bs=32, try_sizes=False, verbose=False), Stop(), model=Model()).fit(4)
     assert tried=={(8,64),(32,32)}
 
 def test_it_is_said(capsys):
     trained(loaders(fastai_loader), n_epoch=1, verbose=True)
-    assert 'Up to 32 images a batch while they are small.' in capsys.readouterr().out
+    assert 'Up to 32 images per batch at small sizes.' in capsys.readouterr().out
 
 class Stream(torch.utils.data.IterableDataset):
     def __iter__(self): return iter([(torch.rand(3,64,64),0)]*16)
@@ -124,8 +124,8 @@ class Chunks(DataLoader):
 @pytest.mark.parametrize('max_bs,make,words', [
     (0, fastai_loader, '`max_bs`=0: expected an int above 0'),
     (4, fastai_loader, '`max_bs`=4: expected at least the batch size of the loader, 8'),
-    (32, lambda n: TorchLoader(Stream(), batch_size=8), '`max_bs`=32: expected None for a loader of which nothing can be measured beforehand'),
-    (32, lambda n: TorchLoader(Numbered(n), batch_sampler=[[0,1],[2,3]]), '`max_bs`=32: expected None for this loader, which has a batch sampler of its own'),
+    (32, lambda n: TorchLoader(Stream(), batch_size=8), '`max_bs`=32: expected None for a loader whose image size cannot be determined before training'),
+    (32, lambda n: TorchLoader(Numbered(n), batch_sampler=[[0,1],[2,3]]), '`max_bs`=32: expected None for this loader, which has a custom batch sampler'),
     (32, lambda n: Chunks(Numbered(n), bs=8), '`max_bs`=32: expected None for this loader, which has a custom `create_batches`')])
 def test_what_cannot_be_is_refused(max_bs, make, words):
     with pytest.raises(ValueError, match=re.escape(words)): trained(loaders(lambda n, **_: make(n)), max_bs=max_bs)

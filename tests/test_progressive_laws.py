@@ -394,7 +394,7 @@ class Stream(IterableDataset):
 class LastWord(Transform):
     order = 90
     def encodes(self, x:TensorImage): return TensorImage(F.interpolate(x, size=(64,64)))
-@case(warns='`batch_tfms` give .64, 64. where .32, 32. was asked for')
+@case(warns='`batch_tfms` give .64, 64. instead of .32, 32.')
 def an_iterable_loader_with_a_transform_that_has_the_last_word():
     def dl(): return TfmdDL(Stream(), bs=8, num_workers=0, after_batch=[*aug_transforms(), LastWord()], device='cpu')
     return dict(dls=DataLoaders(dl(), dl(), device='cpu'), args=dict(final_size=64))
@@ -647,7 +647,7 @@ def test_a_fit_cancelled_after_an_epoch_without_a_bar_and_the_next():
             if self.epoch==1: raise CancelFitException
     learn,rows = learner(loaders(), ProgressiveResize(increase_by=8), Stop()),[]
     learn.logger = rows.append
-    with pytest.warns(UserWarning, match=r'the training has ended with images of \[32, 32\], before it came to \[64, 64\]'): learn.fit(4)
+    with pytest.warns(UserWarning, match=r'the training ended with images of \[32, 32\], before it reached \[64, 64\]'): learn.fit(4)
     learn.remove_cb(Stop)
     learn.seen.clear(); rows.clear()
     learn.fit(4)
@@ -714,7 +714,7 @@ def test_trying_compiles_nothing_that_the_training_does_not():
 def test_short_epochs_that_never_come_to_full_size_are_said():
     from fastai.callback.training import ShortEpochCallback
     learn = learner(loaders(), ProgressiveResize(increase_by=8, start=.5, finish=1.), ShortEpochCallback(pct=.5, short_valid=False))
-    with pytest.warns(UserWarning, match='never reaches|has ended with images of'): learn.fit(4)
+    with pytest.warns(UserWarning, match='never reaches|ended with images of'): learn.fit(4)
 
 def test_boxes_in_pixels_are_said():
     def item(i): return halves(i),torch.tensor([[4.,5.,30.,40.]])

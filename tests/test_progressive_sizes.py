@@ -118,7 +118,7 @@ def test_final_size_wins_and_is_put_back(make):
 
 def test_final_size_larger_than_the_images_warns():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(final_size=96, increase_by=16))
-    words = r'`final_size`=\[96, 96\] is larger than the images that the loaders give, \[64, 64\]'
+    words = r'`final_size`=\[96, 96\] is larger than the images of the loaders, \[64, 64\]'
     with pytest.warns(UserWarning, match=words): learn.fit(4)
     assert learn.seen.train == due(32, final=96, initial=48, by=16)
 
@@ -132,7 +132,7 @@ def test_a_transform_that_has_the_last_word_gets_an_extra_resize():
         order = 40
         def encodes(self, x:TensorImage): return TensorImage(F.interpolate(x, (64,64)))
     learn = learner(make_dls(*aug_transforms(), Enlarge()), ProgressiveResize(increase_by=8))
-    with pytest.warns(UserWarning, match=r'`batch_tfms` give \[64, 64\] where \[32, 32\] was asked for'): learn.fit(4)
+    with pytest.warns(UserWarning, match=r'`batch_tfms` give \[64, 64\] instead of \[32, 32\]'): learn.fit(4)
     assert learn.seen.train == due(32)
 
 def test_current_size_and_schedule():

@@ -289,7 +289,7 @@ def test_who_sets_the_epoch_is_believed():
 
 def test_passes_that_are_always_left_early_are_said():
     loader = loop()
-    with pytest.warns(UserWarning, match='left before their last batch.*`n_batch`'):
+    with pytest.warns(UserWarning, match='breaks before the last batch.*`n_batch`'):
         for _ in range(4): a_few(loader)
 
 def test_a_look_after_the_training_is_no_pass():
@@ -918,7 +918,7 @@ def test_learning_rates_follow_larger_batches_and_are_put_back(scale, power):
     for _ in range(4):
         got += stepped(opt, loader, n_epoch=1)
         assert opt.param_groups[0]['lr']==.1 and loader.lr_factor==1
-    full = [loader.run.lr_factor(s) for e in range(4) for s in loader.sizes(e)]
+    full = [loader.run.larger_batches.lr_factor(s) for e in range(4) for s in loader.sizes(e)]
     assert got==pytest.approx(full) and opt.lrs==pytest.approx([.1*k for k in full])
     assert all(k==pytest.approx(e) for k,e in zip(got[:2], expected)) and got[-1]==1   # the last batch of an epoch may have fewer images
 

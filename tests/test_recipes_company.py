@@ -1,5 +1,6 @@
 "Averaged weights, vision transformers with fixed positions, and decoders with a size, in a training whose pictures grow"
 import threading, queue
+from functools import partial
 import pytest, timm
 from timm.layers import resample_abs_pos_embed
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -100,6 +101,24 @@ def test_a_decoder_makes_the_size_of_each_epoch(valid):
     learn.validate()
     assert {*learn.seen.valid}=={(64,64)}
 
+class NextBatch(Loader):
+    "A loader that decodes its next batch at the size that its decoder has by then"
+    def __iter__(self):
+        decoder = self.pipelines['image'][0]
+        for b in range(self.n): yield torch.stack([decoder.decode(b*self.bs+i, decoder.output_size) for i in range(self.bs)]),torch.arange(self.bs)%2
+
+@pytest.mark.parametrize('by_function', [False,True])
+def test_a_decoder_makes_the_size_of_each_batch(by_function):
+    "And a validation has the size of the last one; a function is called no more at the end"
+    schedule = SizeSchedule((32,48,64), (.3,.6))
+    own,test = Decoder(),Decoder()
+    args = [partial(setattr, d, 'output_size') for d in (own,test)] if by_function else [own,test]
+    learn = learner(DataLoaders(NextBatch(own), NextBatch(test, 2)), DecoderResize(args[0], schedule, valid=args[1], per_batch=True), loss_func=nn.CrossEntropyLoss())
+    learn.fit(4)
+    assert learn.seen.train==[s for e in range(4) for s in schedule.sizes_of(e, 4, 8)]
+    assert learn.seen.valid==[schedule.sizes_of(e, 4, 8)[-1] for e in range(4) for _ in range(2)]
+    assert own.output_size==test.output_size==(64,64)
+
 @pytest.mark.parametrize('name', faults)
 def test_the_decoder_is_put_back_however_it_ends(name):
     event,exc,phase = faults[name]
@@ -114,4 +133,4 @@ def test_decoders_that_are_none():
     with pytest.raises(ValueError, match='`valid`=3: expected a decoder'): DecoderResize(Decoder(), s, valid=3)
     with pytest.raises(ValueError, match='`schedule`=64: expected a `SizeSchedule`'): DecoderResize(Decoder(), 64)
     learn,*_ = decoded(ProgressiveResize())
-    with pytest.raises(ValueError, match='expected no `ProgressiveResize` beside it'): learn.fit(4)
+    with pytest.raises(ValueError, match='expected no `ProgressiveResize` among the callbacks'): learn.fit(4)
