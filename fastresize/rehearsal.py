@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #ac0ee1b5
+# %% ../nbs/15_rehearsal.ipynb #5ca3a5f9
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import compile_first, is_compiled
-from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .preflight import SizeError, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, try_sizes
 from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #ce600207
+# %% ../nbs/15_rehearsal.ipynb #2d312ff1
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -133,16 +133,11 @@ class FirstSteps:
         return [scale_size(self.step_size, o, self.run.size) for o in self.run.schedule.sizes]
 
     def _dry_run(self):
-        learn,args,full = self.learn,self.args,self._sizes()[-1]
-        compiled = is_compiled(learn.model)
+        learn,args,run,compiled = self.learn,self.args,self.run,is_compiled(self.learn.model)
         if not (args.preallocate or compiled): return
-        xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
-        factor,bs = self.run.bs_factor(self.run.size),n_items(xb)
-        n = args.preallocate_bs or factor>1 and round(bs/factor)
-        if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
-        if compiled: compile_first(learn, xb, yb, self._valid_bs(n or bs))
-        else: dry_run(learn, xb, yb)
-        if factor>1 and not compiled: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
+        batches = largest_batches(self.spec, learn.xb, learn.yb, self._sizes()[-1], self.step_size, run.bs_factor(run.size), args.preallocate_bs)
+        if compiled: return compile_first(learn, *batches[0], self._valid_bs(n_items(batches[0][0])))
+        for xb,yb in batches: dry_run(learn, xb, yb)
 
     def _valid_bs(self, bs):
         dl = unwrap_dl(self.learn.dls.valid)

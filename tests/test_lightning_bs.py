@@ -3,6 +3,7 @@ import re
 from datetime import timedelta
 import torch.utils.data as tud
 from util import *
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from test_lightning import Drawn, L, ModelCheckpoint, Module as Plain, pytestmark, quiet, resize, tensors, trainer
 
 class Numbered(Drawn):
@@ -66,6 +67,10 @@ def test_accumulated(k):
     module,t,_ = trained(accumulate_grad_batches=k)
     assert module.epochs()==due_batches(70, 32) and t.global_step==module.steps==sum(-(-len(o)//k) for o in due_batches(70, 32))
 
+def test_a_scheduler_of_accumulation_has_a_factor_for_each_epoch():
+    module,t,_ = trained(None, None, None, GradientAccumulationScheduler({0:3, 2:1, 3:2}))
+    assert t.global_step==module.steps==sum(-(-len(o)//k) for o,k in zip(due_batches(70, 32), (3,3,1,2)))
+
 def test_validation_within_an_epoch():
     module,*_ = trained(val_check_interval=.5)
     due = [e[i][0] for e in due_batches(70, 32) for i in range(len(e)) if (i+1)%max(1, len(e)//2)==0]
@@ -123,7 +128,7 @@ class Stream(tud.IterableDataset):
     (numbered, dict(max_steps=20), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
     (numbered, dict(max_time=timedelta(hours=1)), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
     (lambda: [numbered(),numbered()], {}, '`max_bs`=32: expected None for several training loaders'),
-    (lambda: tud.DataLoader(Stream(), batch_size=8), dict(limit_train_batches=5), '`max_bs`=32: expected None for a loader of which nothing can be measured beforehand'),
+    (lambda: tud.DataLoader(Stream(), batch_size=8), dict(limit_train_batches=5), '`max_bs`=32: expected None for a loader'),
     (lambda: tud.DataLoader(Numbered(70), batch_sampler=[[0,1],[2,3]]), {}, '`max_bs`=32: expected None for this loader, which has a batch sampler of its own'),
     (lambda: numbered(bs=40), {}, '`max_bs`=32: expected at least the batch size of the loader, 40')])
 def test_what_cannot_be_is_refused(data, kwargs, words):
