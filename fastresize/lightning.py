@@ -34,7 +34,7 @@ from .trainer import TrainLength, TrainerRun, scale_lrs, true_lengths
 
 _all_ = ['TrainLength','TrainerRun','true_lengths']
 
-# %% ../nbs/19_lightning.ipynb #d5ed164c
+# %% ../nbs/19_lightning.ipynb #8951906e
 def announce(
     run:TrainerRun, # The training
 ):
@@ -46,8 +46,7 @@ def announce(
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit) + run.max_bs_message())
     rows = _epoch_rows(run) if unit=='epoch' else [(f'from {unit}','size (px)'), *((f'{p*whole:.0f}',size_str(o)) for p,o in zip((0,*s.pcts), s.sizes))]
-    wide = max(len(when) for when,_ in rows)
-    print('\n'.join(f'{when:>{wide}}  {size}' for when,size in rows))
+    print('\n'.join(f'{when:>{max(len(w) for w,_ in rows)}}  {size}' for when,size in rows))
     names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in comparing(t)))
     if names and run.args.resize_valid: print(f'{names}: only epochs validated at {size_str(last)} px count towards the best model.')
 
@@ -59,11 +58,10 @@ def _epoch_rows(run):
     groups = [(size,[*epochs]) for size,epochs in groupby(range(math.ceil(run.n_epoch)), ends)]
     return [('epoch','size (px)'), *(('–'.join(dict.fromkeys(map(str, (es[0],es[-1])))),' to '.join(size)) for size,es in groups)]
 
-# %% ../nbs/19_lightning.ipynb #b4af3016
+# %% ../nbs/19_lightning.ipynb #d6eb9cff
 def comparing(trainer):
     "Return the callbacks that keep a best value: checkpoints and early stopping, from `lightning` or `pytorch_lightning`"
-    def keeps(cb): return hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count')
-    return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and keeps(cb)]
+    return [cb for cb in trainer.callbacks if getattr(cb, 'monitor', None) is not None and (hasattr(cb, 'best_k_models') or hasattr(cb, 'wait_count'))]
 
 def forget_best(trainer):
     "Make everything measured so far count as the worst value"
@@ -154,7 +152,7 @@ def _try_validation(run):
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
-# %% ../nbs/19_lightning.ipynb #01e35fd4
+# %% ../nbs/19_lightning.ipynb #42e5364a
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -215,7 +213,7 @@ class ProgressiveResizeCallback(L.Callback):
         run = self.run
         if run is None or not run.is_on(): return
         if not trainer.global_step: self.reached = 0,0   # a new training
-        if run.length is None or run.length.n_batch!=run.n_batch: run.look(trainer.fit_loop._combined_loader.flattened[0], run.n_batch)
+        if run.length is None: run.look(trainer.fit_loop._combined_loader.flattened[0], run.n_batch)
         i = 0 if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch else run.n_taken
         if not run.schedule or any(a<b for a,b in zip(run.size_of(i), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
         if self.max_bs and self.scale_lr: scale_lrs(run)
@@ -254,11 +252,10 @@ class ProgressiveResizeCallback(L.Callback):
         self.reached = max(self.reached, run.size)
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
-        log = partial(self.log, on_step=True, on_epoch=False, batch_size=1)
-        for k,v in size_columns(size, ['size'] if square else ['height','width']).items():
-            v = torch.tensor(float(v))   # Lightning would copy a number to the device, which synchronizes it
-            log(f'progressive_resize_{k}', v, prog_bar=False, logger=True)
-            log(k, v, prog_bar=True, logger=False)
+        values = {k: torch.tensor(float(v)) for k,v in size_columns(size, ['size'] if square else ['height','width']).items()}   # a number would synchronize
+        log = partial(self.log_dict, on_step=True, on_epoch=False, batch_size=1)
+        log({f'progressive_resize_{k}': v for k,v in values.items()}, prog_bar=False, logger=True)
+        log(values, prog_bar=True, logger=False)
 
     def on_train_end(self, trainer, pl_module):
         "Warn if the training ended before full size"

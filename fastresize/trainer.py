@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TrainLength', 'Backends', 'Transfer', 'true_lengths', 'scale_lrs', 'TrainerRun']
 
-# %% ../nbs/19_trainer.ipynb #8e334102
+# %% ../nbs/19_trainer.ipynb #ec8603f2
 import math
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 
 from torch.utils.data import DataLoader
 
@@ -19,7 +19,7 @@ from .probe import LoaderWrapper, find_generators, no_trace, unwrap_dl
 from .run import ScaledLRs, TrainingRun, items_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/19_trainer.ipynb #330895e0
+# %% ../nbs/19_trainer.ipynb #22935376
 def _callback(trainer, name):
     "Return the trainer's callback of the class `name`, from `lightning` or `pytorch_lightning`, or None"
     return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
@@ -30,10 +30,12 @@ class TrainLength:
         trainer, # A Lightning `Trainer` in a fit
         n_batch:float, # Batches per epoch, `inf` if not known
     ):
-        self.trainer,self.n_batch,self.timer = trainer,n_batch,_callback(trainer, 'Timer')
-        steps,known,self.accumulates = trainer.max_steps,math.isfinite(n_batch),_callback(trainer, 'GradientAccumulationScheduler')
+        self.trainer,self.n_batch = trainer,n_batch
+        self.timer,self.accumulates = (_callback(trainer, name) for name in ('Timer','GradientAccumulationScheduler'))
+        steps,known,self.duration = trainer.max_steps,math.isfinite(n_batch),getattr(self.timer, '_duration', None)
         changes = self.accumulates and len({*self.accumulates.scheduling.values()})>1
         self.by_steps = steps!=-1 and bool(changes or not known or not trainer.lightning_module.automatic_optimization)
+        self.is_clocked = self.by_steps or self.duration is not None   # progress is only known when a batch is needed
         self.n_epoch = self._max_epochs()
         if steps!=-1 and not self.by_steps: self.n_epoch = min(self.n_epoch, self._batches(steps)/n_batch)
         if self.by_steps or self.duration and not (known and math.isfinite(self.n_epoch)): return
@@ -59,23 +61,14 @@ class TrainLength:
         epochs,rest = divmod(steps, math.ceil(n/acc))
         return epochs*n + min(rest*acc, n)
 
-    @property
-    def duration(self): return getattr(self.timer, '_duration', None)
-
-    @property
-    def is_clocked(self):
-        "True if progress is only known when a batch is needed"
-        return self.by_steps or self.duration is not None
-
     def progress(self,
         i:int, # Batch of the present epoch, from 0
     ) -> float:
         "Return the fraction of a clocked training that is done, 0 to 1"
         t = self.trainer
-        done = [t.global_step/max(1, t.max_steps)] if self.by_steps else []
-        if math.isfinite(self.n_epoch*self.n_batch): done.append((t.current_epoch + i/self.n_batch)/self.n_epoch)
-        if self.duration: done.append(self.timer.time_elapsed()/self.duration)
-        return max(done)
+        by_steps = self.by_steps and t.global_step/max(1, t.max_steps)
+        by_epochs = math.isfinite(self.n_epoch*self.n_batch) and (t.current_epoch + i/self.n_batch)/self.n_epoch
+        return max(by_steps, by_epochs, bool(self.duration) and self.timer.time_elapsed()/self.duration)
 
     def schedule(self,
         growth:Growth, # Arguments of the user
@@ -89,11 +82,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/19_trainer.ipynb #00d26013
-_transfers = 'on_before_batch_transfer','transfer_batch_to_device','on_after_batch_transfer'
-
-def _is_overridden(o, hook): return not getattr(o, hook).__module__.startswith(('lightning.','pytorch_lightning.'))   # two package names
-
+# %% ../nbs/19_trainer.ipynb #cb81bb1e
 class Backends(dict):
     "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; without `inspect`, it is one for finished batches"
     def __init__(self,
@@ -101,14 +90,12 @@ class Backends(dict):
         args, # Object with the arguments of the callback as attributes
         warn, # Called with the text of a warning
     ):
-        self.trainer,self.args,self.warn,self.transfer = trainer,args,warn,trainer.strategy.batch_to_device
-        self.resize_targ,self.warned,self.loaded_sizes = args.resize_targ,False,{}
+        self.trainer,self.args,self.warn_once,self.transfer = trainer,args,lru_cache(warn),trainer.strategy.batch_to_device
+        self.resize_targ,self.loaded_sizes = args.resize_targ,{}   # sizes of the images as the loaders give them
 
     def new_spec(self, sample):
         spec = BatchSpec(sample, pictures=self.args.pictures, resize_targ=self.resize_targ)
-        if not self.warned and (message := boxes_warning(spec, sample)):
-            self.warned = True
-            self.warn(message)
+        if message := boxes_warning(spec, sample): self.warn_once(message)
         return spec
 
     def new(self, key, loader=None):
@@ -127,36 +114,22 @@ class Backends(dict):
         for n in (4,1) if isinstance(o, ItemsBackend) else ():   # several items may differ in size
             if (sample := o.sample_batch(n)) is not None: o.look(sample)
             if o.full_size: break
-        self.loaded_sizes[key] = o.full_size
+        self.loaded_sizes[key],module = o.full_size,self.trainer.lightning_module
         if not o.full_size: return
-        owners = [h for h in (self.trainer.lightning_module, self.trainer.datamodule) if h is not None and any(map(partial(_is_overridden, h), _transfers))]
-        return self._through_hooks(o, sample, owners) if owners else sample
-
-    def _through_hooks(self, o, sample, owners):
-        "Pass a few items through the hooks of the module and the data module, and inspect them again"
         try:
-            with no_trace(generators=find_generators(o.loader, *owners)):
-                sample = self.transfer(self.trainer.lightning_module._on_before_batch_transfer(sample, dataloader_idx=0), dataloader_idx=0)
+            with no_trace(generators=find_generators(o.loader, module, self.trainer.datamodule)):
+                sample = self.transfer(module._on_before_batch_transfer(sample, dataloader_idx=0), dataloader_idx=0)
             o.look(sample)
             return sample
-        except Exception:   # the first batch is inspected instead, unless the number of images in it depends on its size
+        except Exception:   # in one of the hooks; the first batch is inspected instead, unless numbers of images depend on the size
             if not self.args.max_bs: o.spec = o.full_size = None
-
-    def of(self,
-        key, # `'train'` or `('valid', number)`
-        loader, # The loader, which may be a new one
-    ) -> SizeBackend:
-        "Return the backend that is known by `key`, for this loader"
-        if not isinstance(self.get(key), ItemsBackend): self.inspect(key, loader)
-        self[key].use(loader)
-        return self[key]
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
         self.resize_targ = False
         for o in self.values(): o.spec = o.spec and o.spec.without_targets()
 
-# %% ../nbs/19_trainer.ipynb #488817d2
+# %% ../nbs/19_trainer.ipynb #18d7af86
 class Transfer:
     "Move batches to the device as the strategy does, and resize them there"
     def __init__(self,
@@ -165,9 +138,9 @@ class Transfer:
         self.run,self.orig = run,run.backends.transfer
 
     def __call__(self, batch, *args, **kwargs):
-        run,t = self.run,self.run.trainer
-        b,active = self.orig(batch, *args, **kwargs),run.is_on() and not t.sanity_checking and (t.training or t.validating and run.args.resize_valid)
-        if b is None or run.no_images or not active: return b
+        run,t,b = self.run,self.run.trainer,self.orig(batch, *args, **kwargs)
+        resizes = t.training or t.validating and run.args.resize_valid
+        if b is None or run.no_images or not (resizes and run.is_on()): return b
         if t.validating: return self.sized(b, ('valid',kwargs.get('dataloader_idx', 0)))
         loader = t.fit_loop._combined_loader
         if loader is None or len(loader.flattened)==1 or not isinstance(b, (dict,list,tuple)): return self.sized(b, 'train')
@@ -179,40 +152,24 @@ class Transfer:
         key, # Key of its backend
     ):
         "Return the batch at its size in the schedule"
-        run,o = self.run,self.run.backends[key]
+        run,o,is_train = self.run,self.run.backends[key],key=='train'
         if b is None: return b
         if o.full_size is None:
             o.look(b)
             run.set_references()
-        if o.full_size is None: return self._give_up(b, key)
-        if key!='train': return o.finish(b, run.size_now()) if run.schedule else b   # None in a resumed validation
-        run.make_schedule()
-        run.begin(b)
+            run.no_images = is_train and o.full_size is None
+            if run.no_images: run.warn(no_image_message(b, 'ProgressiveResizeCallback'))
+        if is_train: run.make_schedule()
+        if o.full_size is None or not run.schedule: return b   # in a resumed validation there may be no schedule yet
+        if is_train and (first := run.on_first_batch):
+            run.on_first_batch = None
+            first(run, b)
         size = run.size_now()
         b = o.finish(b, size)
-        run.size,run.image_size = size,o.spec.size(b)
+        if is_train: run.size,run.image_size = size,o.spec.size(b)
         return b
 
-    def _give_up(self, b, key):
-        if key=='train':
-            self.run.no_images = True
-            self.run.warn(no_image_message(b, 'ProgressiveResizeCallback'))
-        return b
-
-# %% ../nbs/19_trainer.ipynb #f23bfeda
-class _Batches:
-    "Iterate over `begin(*planned())`, which is called again if the plan has changed before the first batch is taken"
-    def __init__(self, planned, begin):
-        self.planned,self.begin,self.is_first = planned,begin,True
-        self._start(planned())
-    def _start(self, plan): self.plan,self.batches = plan,self.begin(*plan)
-    def __iter__(self): return self
-    def __next__(self):
-        if self.is_first and (plan := self.planned())!=self.plan: self._start(plan)
-        self.is_first = False
-        return next(self.batches)
-
-# %% ../nbs/19_trainer.ipynb #f7a92854
+# %% ../nbs/19_trainer.ipynb #0d99bca6
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
@@ -220,77 +177,51 @@ class _WrappedLoader(LoaderWrapper):
         self.dl,self.run,self.is_valid,self.backend = dl,run,is_valid,None
         self.why = None if run.args.resize_items else '`resize_items`=False'   # why it makes no small items; None: not known yet
 
+    @property
+    def _has_counts(self): return self.run.has_counts and not self.is_valid
+
     def __len__(self): return len(self.run.sizes()) if self._has_counts else len(self.dl)
 
-    @property
-    def _has_counts(self): return not self.is_valid and self.run.has_counts
-
     def __iter__(self):
-        run,dl,t = self.run,self.dl,self.run.trainer
-        if not run.is_on() or self.is_valid and (t.sanity_checking or not run.args.resize_valid): return iter(dl)
-        if not self.is_valid and run.length is None:
-            try: run.look(dl, _limited(dl, t.limit_train_batches))
-            except ValueError as e: run.refusal = e   # raised by `setup_epoch`, because the trainer replaces an error raised here
-        if not run.schedule or run.no_images or run.refusal: return iter(dl)
-        if self.why is None: self._prepare()
-        return iter(dl) if self.why and not self._has_counts else _Batches(self._planned, self._begin)
+        run,is_valid = self.run,self.is_valid
+        at_full_size = is_valid and (run.trainer.sanity_checking or not run.args.resize_valid)
+        active = run.is_on() and run.schedule and not (run.no_images or at_full_size)
+        if active and self.why is None: self.why = self._make_small() or ''
+        if not active or self.why and not self._has_counts: yield from self.dl
+        elif is_valid: yield from self.backend.batches([run.size_now()])
+        else: yield from run.train.batches(*run.remaining())
 
-    def _planned(self):
-        "Return sizes, and numbers of images or None, of the remaining batches"
-        if self.is_valid: return [self.run.size_now()],None
-        (sizes,counts),i = self.run.planned(self.run.trainer.current_epoch),self.run.n_taken
-        return sizes[i:] or sizes[-1:],counts and counts[i:]
-
-    def _begin(self, sizes, counts):
-        o = self.backend or self.run.train
-        if not counts and all(o.target_size(s)==o.full_size for s in sizes): return iter(self.dl)
-        o.use(self.dl)   # the trainer may reload its loaders
-        return o.batches(sizes, counts)
-
-    def _prepare(self):
-        "Find out if the loader can make small items"
-        run,loop = self.run,self.run.trainer.fit_loop
-        loaders = (loop.epoch_loop.val_loop if self.is_valid else loop)._combined_loader.flattened
-        key = ('valid',loaders.index(self)) if self.is_valid else 'train'
-        o = run.backends.of(key, self.dl) if self.is_valid else run.train
-        if not o.full_size: why = 'no items can be read before training'
-        elif not self.is_valid and len(loaders)>1: why = 'it is one of several that are iterated at a time'
-        elif not self.is_valid and run.length.is_clocked: why = 'sizes follow the steps of the optimizer or the clock, which are not known beforehand'
-        elif o.full_size!=run.backends.loaded_sizes.get(key, o.full_size): why = 'the size of its images changes on their way to the device'
-        else: why = self._make_small(o)
-        self.why = why or ''
-        if why: run.warn(items_warning('validation' if self.is_valid else 'training', why))
-
-    def _make_small(self, o):
-        "Have the backend make small items; return why not if it cannot"
-        self.backend = o
-        o.use(self.dl)
-        self.run.set_references()
-        if not isinstance(o, ItemsBackend): return 'it is no `DataLoader` of PyTorch'
-        why = o.why_not(self.run.schedule.initial)
-        o.small = not why
+    def _make_small(self):
+        "Have the loader make small items; warn and return why not if it cannot"
+        run,is_valid,loop = self.run,self.is_valid,self.run.trainer.fit_loop
+        loaders = (loop.epoch_loop.val_loop if is_valid else loop)._combined_loader.flattened
+        key = ('valid',loaders.index(self)) if is_valid else 'train'
+        if is_valid and run.backends[key].full_size is None: run.backends.inspect(key, self.dl)
+        o = self.backend = run.backends[key]
+        run.set_references()
+        whys = {'no items can be read before training': not o.full_size,
+                'it is one of several that are iterated at a time': not is_valid and len(loaders)>1,
+                'sizes follow the steps of the optimizer or the clock, which are not known beforehand': not is_valid and run.length.is_clocked,
+                'the size of its images changes on their way to the device': o.full_size!=run.backends.loaded_sizes.get(key, o.full_size),
+                'it is no `DataLoader` of PyTorch': not isinstance(o, ItemsBackend)}
+        why = next((k for k,v in whys.items() if v), None)
+        if not why:
+            o.use(self.dl)   # the trainer may reload its loaders
+            why = o.why_not(run.schedule.initial)
+            o.small = not why
+        if why: run.warn(items_warning('validation' if is_valid else 'training', why))
         return why
 
-def _limited(dl, limit):
-    "Return the number of batches per epoch of `dl`; `limit` is the maximum, or a fraction of them"
-    try: n = len(dl)
-    except (TypeError,NotImplementedError): n = math.inf
-    return min(n, limit) if isinstance(limit, int) else int(n*limit) if math.isfinite(n) else n
+def _wrap(run, process, dataloader):
+    "Wrap a loader that the strategy hands to the trainer"
+    dl = process(dataloader)
+    return _WrappedLoader(dl, run, not run.trainer.training) if run.is_on() else dl
 
-@contextmanager
-def _wrapped_loaders(run):
-    "Wrap the loaders that the strategy hands to the trainer in this context"
-    t,process = run.trainer,run.trainer.strategy.process_dataloader
-    def wrap(dataloader):
-        dl = process(dataloader)
-        return _WrappedLoader(dl, run, not t.training) if run.is_on() else dl
-    try:
-        with with_attr(t.strategy, 'process_dataloader', wrap): yield
-    finally:
-        for c in (t.fit_loop._combined_loader, t.fit_loop.epoch_loop.val_loop._combined_loader):
-            if c is not None: c.flattened = [unwrap_dl(dl, False) for dl in c.flattened]
+def _unwrap(loops):
+    for c in (loop._combined_loader for loop in loops):
+        if c is not None: c.flattened = [unwrap_dl(dl, False) for dl in c.flattened]
 
-# %% ../nbs/19_trainer.ipynb #06fcd4b9
+# %% ../nbs/19_trainer.ipynb #6fd4c3b2
 @contextmanager
 def true_lengths(
     run, # The `TrainerRun`
@@ -300,9 +231,11 @@ def true_lengths(
     cls,setup_data = type(trainer),loop.setup_data
     def setup_epoch():
         setup_data()
-        if run.refusal: raise run.refusal
-        if not run.has_counts or loop._combined_loader is None: return
-        loop._combined_loader.limits = [run.n_batch]
+        c = loop._combined_loader
+        if c and run.length is None and run.is_on(): run.look(c.flattened[0], run.n_batch)
+        if not c or not run.has_counts: return
+        run.train.use(unwrap_dl(c.flattened[0], False))   # the trainer may reload its loaders
+        c.limits = [run.n_batch]
         loop.max_batches = loop._data_fetcher.length = len(run.sizes())
         done = loop.epoch_loop.batch_progress
         if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # the epoch had another length before
@@ -324,7 +257,7 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None beside {type(opt).__name__}, which has no hooks around its step')
         run.undo.callback(ScaledLRs(opt, lambda: run.lr_factor(run.size)).remove)
 
-# %% ../nbs/19_trainer.ipynb #c7953b9f
+# %% ../nbs/19_trainer.ipynb #60d27ea3
 class TrainerRun(TrainingRun):
     """The plan of a Lightning `Trainer`'s training; from its construction until `undo.close()`, batches get their sizes
 
@@ -338,21 +271,21 @@ class TrainerRun(TrainingRun):
     ):
         self.trainer,self.is_on,self.on_first_batch,self.undo = trainer,is_on,on_first_batch,ExitStack()
         self.length,self.image_size,self.announced,self._epoch = None,None,False,(None,None)
-        self.refusal = None   # error that is raised before the training begins
         self.backends = Backends(trainer, args, warn)
         super().__init__(args, math.inf, self.backends['train'], warn=warn)
         self.must_grow = not trainer.fast_dev_run
         self.undo.enter_context(with_attr(trainer.strategy, 'batch_to_device', Transfer(self)))
-        if args.resize_items or args.max_bs:
-            for context in (_wrapped_loaders, true_lengths): self.undo.enter_context(context(self))
+        if not (args.resize_items or args.max_bs): return
+        self.undo.callback(_unwrap, (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop))
+        self.undo.enter_context(with_attr(trainer.strategy, 'process_dataloader', partial(_wrap, self, trainer.strategy.process_dataloader)))
+        self.undo.enter_context(true_lengths(self))
 
     def new_schedule(self, final, n_epoch): return self.length.schedule(self.args.growth, final)
 
     def set_references(self):
         super().set_references()
-        if not self.schedule or self.requested_size: return
-        for key,o in self.backends.items():
-            if key!='train': o.reference_size = self.train.reference_size or self.train.full_size
+        for o in self.backends.values() if self.schedule and not self.requested_size else ():
+            o.reference_size = self.train.reference_size or self.train.full_size
 
     def look(self,
         dl, # The training loader
@@ -360,26 +293,21 @@ class TrainerRun(TrainingRun):
     ):
         "Find out the length of the training and the size of its images, and make the schedule"
         self.length,max_bs = TrainLength(self.trainer, n_batch),self.args.max_bs
-        self.n_epoch,self.schedule = self.length.n_epoch,None
+        self.n_epoch = self.length.n_epoch
         if max_bs:
             expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
                    'because larger batches make fewer steps; `max_epochs` alone says how long such a training is')
             expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', max_bs, 'None for several training loaders')
-        if self.train.loader is None: self.backends.inspect('train', dl)
+        self.backends.inspect('train', dl)
         self.train = self.backends['train']
         self.make_schedule()
         self.check_max_bs()
         self.n_epoch = self.length.n_epoch
 
-    def begin(self, b):
-        "Call `on_first_batch` with the first training batch"
-        f,self.on_first_batch = self.on_first_batch,None
-        if f: f(self, b)
-
     @property
     def has_counts(self) -> bool:
         "True if the number of images in a batch depends on its size"
-        return bool(self.args.max_bs and self.schedule and not self.refusal and self.is_on())
+        return bool(self.args.max_bs and self.schedule and self.is_on())
 
     def batch_budget(self):
         n,bs,max_bs,drop_last = super().batch_budget()
@@ -389,17 +317,22 @@ class TrainerRun(TrainingRun):
     @property
     def n_batch(self):
         "Number of batches per epoch at the loader's own batch size"
-        if not self.args.max_bs: return self.trainer.num_training_batches   # the trainer may reload its loaders
-        return _limited(unwrap_dl(self.trainer.fit_loop._combined_loader.flattened[0], False), self.trainer.limit_train_batches)
+        if not self.args.max_bs or self.length is None: return self.trainer.num_training_batches   # the trainer may reload its loaders
+        n,limit = len(self.train.dl),self.trainer.limit_train_batches
+        return min(n, limit) if isinstance(limit, int) else int(n*limit)
 
     def planned(self,
         epoch:int, # From 0
     ) -> tuple: # As from `epoch_sizes`
         "Return the size of every batch of an epoch, and its number of images or None; cached"
-        n = self.n_batch if self.n_taken else self.length.n_batch
-        n = n if math.isfinite(n) else self.length.n_batch
-        if self._epoch[0]!=(epoch,n,self.reached): self._epoch = (epoch,n,self.reached),self.epoch_sizes(epoch, int(n))
+        key = epoch,self.length.n_batch,self.reached
+        if self._epoch[0]!=key: self._epoch = key,self.epoch_sizes(epoch, int(self.length.n_batch))
         return self._epoch[1]
+
+    def remaining(self) -> tuple: # As from `epoch_sizes`
+        "Return size and number of images of the batches that remain in this epoch"
+        (sizes,counts),i = self.planned(self.trainer.current_epoch),self.n_taken
+        return sizes[i:] or sizes[-1:],counts and counts[i:]
 
     def sizes(self) -> list: # `(height, width)` in pixels
         "Return the size of every batch of the present epoch"

@@ -3,7 +3,6 @@ import re
 from datetime import timedelta
 import torch.utils.data as tud
 from util import *
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from test_lightning import Drawn, L, ModelCheckpoint, Module as Plain, pytestmark, quiet, resize, tensors, trainer
 
 class Numbered(Drawn):
@@ -68,7 +67,7 @@ def test_accumulated(k):
     assert module.epochs()==due_batches(70, 32) and t.global_step==module.steps==sum(-(-len(o)//k) for o in due_batches(70, 32))
 
 def test_a_scheduler_of_accumulation_has_a_factor_for_each_epoch():
-    module,t,_ = trained(None, None, None, GradientAccumulationScheduler({0:3, 2:1, 3:2}))
+    module,t,_ = trained(None, None, None, L.callbacks.GradientAccumulationScheduler({0:3, 2:1, 3:2}))
     assert t.global_step==module.steps==sum(-(-len(o)//k) for o,k in zip(due_batches(70, 32), (3,3,1,2)))
 
 def test_validation_within_an_epoch():
