@@ -152,7 +152,7 @@ def _try_validation(run):
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
-# %% ../nbs/19_lightning.ipynb #42e5364a
+# %% ../nbs/19_lightning.ipynb #cc1af51a
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -191,7 +191,7 @@ class ProgressiveResizeCallback(L.Callback):
         if stage!='fit': return
         self.teardown(trainer, pl_module, stage)
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
-            raise ValueError('`training_step`: expected one that takes a batch; one that takes `dataloader_iter` gets its batches past every callback')
+            raise ValueError('`training_step`: expected one that takes a batch, because a callback cannot resize batches that are taken from `dataloader_iter`')
         self.schedule,self.current_size = self.user_schedule,None
         self.run = run = TrainerRun(trainer, self, lambda: any(cb is self for cb in trainer.callbacks), warn, preflight)
         run.on_schedule_ready = lambda: setattr(self, 'schedule', run.schedule)

@@ -19,7 +19,7 @@ from .probe import LoaderWrapper, find_generators, no_trace, unwrap_dl
 from .run import ScaledLRs, TrainingRun, items_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/19_trainer.ipynb #22935376
+# %% ../nbs/19_trainer.ipynb #f74aa3cf
 def _callback(trainer, name):
     "Return the trainer's callback of the class `name`, from `lightning` or `pytorch_lightning`, or None"
     return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
@@ -41,7 +41,7 @@ class TrainLength:
         if self.by_steps or self.duration and not (known and math.isfinite(self.n_epoch)): return
         expect(known, 'max_steps', steps, 'the length of the training in steps, because the number of batches of an epoch is not known')
         expect(math.isfinite(self.n_epoch), 'max_epochs', trainer.max_epochs,
-               'a number of epochs, or of steps as `max_steps`, or a `max_time`, because sizes grow with the fraction of the training that is done')
+               'a number of epochs, or else `max_steps` or `max_time`, because sizes grow with the fraction of the training that is done')
 
     def _max_epochs(self):
         "Return the number of epochs that train; `StochasticWeightAveraging` adds one that does not"
@@ -78,7 +78,7 @@ class TrainLength:
         fractions = growth.increase_mode==IncreaseMode.Batch and not any(map(is_int, (growth.start, growth.finish)))
         if fractions: return growth.schedule(final, 1)   # the same schedule for any length
         expect(not self.by_steps and math.isfinite(self.n_epoch), 'start', growth.start,
-               'a fraction of training, as `finish`, and Batch mode, because the training has a length in steps and not in epochs')
+               'a fraction of training, like `finish`, and Batch mode, because the length of this training is not known in epochs')
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
@@ -169,7 +169,7 @@ class Transfer:
         if is_train: run.size,run.image_size = size,o.spec.size(b)
         return b
 
-# %% ../nbs/19_trainer.ipynb #0d99bca6
+# %% ../nbs/19_trainer.ipynb #833a8728
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
@@ -200,9 +200,9 @@ class _WrappedLoader(LoaderWrapper):
         o = self.backend = run.backends[key]
         run.set_references()
         whys = {'no items can be read before training': not o.full_size,
-                'it is one of several that are iterated at a time': not is_valid and len(loaders)>1,
-                'sizes follow the steps of the optimizer or the clock, which are not known beforehand': not is_valid and run.length.is_clocked,
-                'the size of its images changes on their way to the device': o.full_size!=run.backends.loaded_sizes.get(key, o.full_size),
+                'it is one of several loaders that are iterated together': not is_valid and len(loaders)>1,
+                'sizes depend on optimizer steps or on time, which are not known when items are made': not is_valid and run.length.is_clocked,
+                'its images change size on the way to the device': o.full_size!=run.backends.loaded_sizes.get(key, o.full_size),
                 'it is no `DataLoader` of PyTorch': not isinstance(o, ItemsBackend)}
         why = next((k for k,v in whys.items() if v), None)
         if not why:
@@ -221,7 +221,7 @@ def _unwrap(loops):
     for c in (loop._combined_loader for loop in loops):
         if c is not None: c.flattened = [unwrap_dl(dl, False) for dl in c.flattened]
 
-# %% ../nbs/19_trainer.ipynb #6fd4c3b2
+# %% ../nbs/19_trainer.ipynb #9f187e55
 @contextmanager
 def true_lengths(
     run, # The `TrainerRun`
@@ -254,10 +254,10 @@ def scale_lrs(
 ):
     "Scale the learning rates with the number of images in a batch, until the training ends"
     for opt in run.trainer.optimizers:
-        expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None beside {type(opt).__name__}, which has no hooks around its step')
+        expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.lr_factor(run.size)).remove)
 
-# %% ../nbs/19_trainer.ipynb #60d27ea3
+# %% ../nbs/19_trainer.ipynb #68fd78fb
 class TrainerRun(TrainingRun):
     """The plan of a Lightning `Trainer`'s training; from its construction until `undo.close()`, batches get their sizes
 
@@ -296,7 +296,7 @@ class TrainerRun(TrainingRun):
         self.n_epoch = self.length.n_epoch
         if max_bs:
             expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
-                   'because larger batches make fewer steps; `max_epochs` alone says how long such a training is')
+                   'because larger batches make fewer steps; give the length as `max_epochs` alone')
             expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', max_bs, 'None for several training loaders')
         self.backends.inspect('train', dl)
         self.train = self.backends['train']

@@ -272,7 +272,7 @@ def test_targets_that_the_loss_takes_only_as_they_are_stay_so_in_validation():
         def validation_step(self, batch, i): self.masks.append((self.loss(batch),tuple(batch[0].shape[-2:]),tuple(batch[1].shape[-2:]))[1:])
     data = tud.DataLoader(tud.TensorDataset(torch.rand(20,3,64,64), torch.rand(20,1,64,64)), batch_size=10)
     module,*_ = fitted(data=(data,data), module=Upscales())
-    assert module.masks[2:]==[((s,s),(64,64)) for s in (32,32,56,64) for _ in range(2)]
+    assert module.masks[2:]==[(s,(64,64)) for s in due(8)[1::2] for _ in range(2)]
 
 def test_sizes_that_are_not_square(tmp_path):
     t = L.Trainer(callbacks=[resize()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
@@ -311,7 +311,7 @@ def test_a_module_that_changes_the_size_on_the_way(items):
         warnings.simplefilter('always')
         module,*_ = fitted(cb, loaders() if items else None, module=Crops())
     assert module.train_sizes==due(32, 56, 28) and cb.schedule.final==(56,56)
-    assert items==any('changes on their way' in str(w.message) for w in got)
+    assert items==any('change size on the way' in str(w.message) for w in got)
 
 class Counted(Drawn):
     read = []
