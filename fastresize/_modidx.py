@@ -842,8 +842,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastresize/trainer.py'),
                                     'fastresize.trainer._WrappedLoader.__len__': ( 'trainer.html#_wrappedloader.__len__',
                                                                                    'fastresize/trainer.py'),
-                                    'fastresize.trainer._WrappedLoader._has_counts': ( 'trainer.html#_wrappedloader._has_counts',
-                                                                                       'fastresize/trainer.py'),
                                     'fastresize.trainer._WrappedLoader._make_small': ( 'trainer.html#_wrappedloader._make_small',
                                                                                        'fastresize/trainer.py'),
                                     'fastresize.trainer._callback': ('trainer.html#_callback', 'fastresize/trainer.py'),

@@ -169,7 +169,7 @@ class Transfer:
         if is_train: run.size,run.image_size = size,o.spec.size(b)
         return b
 
-# %% ../nbs/19_trainer.ipynb #833a8728
+# %% ../nbs/19_trainer.ipynb #23eb008e
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why'
@@ -177,17 +177,14 @@ class _WrappedLoader(LoaderWrapper):
         self.dl,self.run,self.is_valid,self.backend = dl,run,is_valid,None
         self.why = None if run.args.resize_items else '`resize_items`=False'   # why it makes no small items; None: not known yet
 
-    @property
-    def _has_counts(self): return self.run.has_counts and not self.is_valid
-
-    def __len__(self): return len(self.run.sizes()) if self._has_counts else len(self.dl)
+    def __len__(self): return len(self.run.sizes()) if self.run.has_counts and not self.is_valid else len(self.dl)
 
     def __iter__(self):
         run,is_valid = self.run,self.is_valid
         at_full_size = is_valid and (run.trainer.sanity_checking or not run.args.resize_valid)
         active = run.is_on() and run.schedule and not (run.no_images or at_full_size)
         if active and self.why is None: self.why = self._make_small() or ''
-        if not active or self.why and not self._has_counts: yield from self.dl
+        if not active or self.why and (is_valid or not run.has_counts): yield from self.dl
         elif is_valid: yield from self.backend.batches([run.size_now()])
         else: yield from run.train.batches(*run.remaining())
 
