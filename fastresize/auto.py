@@ -140,7 +140,7 @@ class _HeldItems(Callback):
         tfms = getattr(unwrap_dl(o.loader), 'after_batch', noop)
         def make():
             with o.at(size): b = tfms(map_tensors(torch.clone, items))
-            return o.finish(b, size)
+            return o.to_size(b, size)
         self.learn.dl = _Repeated(make, 100)
 
     def after_batch(self): self.xb = self.learn.xb

@@ -18,7 +18,7 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import can_compile_all, compile_first, is_compiled
-from .preflight import SizeError, at_size, dry_run, first_line, is_oom, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #4a91e1b9
@@ -133,20 +133,15 @@ class FirstSteps:
         return [scale_size(self.step_size, o, self.run.size) for o in self.run.schedule.sizes]
 
     def _dry_run(self):
-        learn,args,full = self.learn,self.args,self._sizes()[-1]
-        compiled = is_compiled(learn.model)
+        learn,args,run,compiled = self.learn,self.args,self.run,is_compiled(self.learn.model)
         if not (args.preallocate or compiled): return
-        xb,yb = at_size(self.spec, learn.xb, learn.yb, full)
-        factor,bs = self.run.larger_batches.bs_factor(self.run.size),n_items(xb)
-        n = args.preallocate_bs or factor>1 and round(bs/factor)
-        if n: xb,yb = tile_batch(xb, n),tile_batch(yb, n)
-        if compiled: return self._compile(n or bs, xb, yb)
-        dry_run(learn, xb, yb)
-        if factor>1: dry_run(learn, learn.xb, learn.yb)   # the batch with the most images
+        batches = largest_batches(self.spec, learn.xb, learn.yb, self._sizes()[-1], self.step_size, self.run.larger_batches.bs_factor(self.run.size), args.preallocate_bs)
+        if compiled: return self._compile(*batches[0])
+        for xb,yb in batches: dry_run(learn, xb, yb)
 
-    def _compile(self, bs, xb, yb):
+    def _compile(self, xb, yb):
         "Compile the model for every size, full size first, or for full size alone if they are too many"
-        run,follow = self.run,self.args.resize_valid
+        run,bs,follow = self.run,n_items(xb),self.args.resize_valid
         sizes = [*zip(run.schedule.sizes, self._sizes())]
         for s,size in reversed(sizes if can_compile_all(run.schedule, follow) else sizes[-1:]):
             b = at_size(self.spec, xb, yb, size)

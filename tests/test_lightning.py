@@ -264,6 +264,16 @@ def test_the_size_in_the_logger_and_in_the_bar(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count('Progressively increase')==1 and '  0–1  32\n    2  40 to 56\n    3  64\n' in out
 
+def test_targets_that_the_loss_takes_only_as_they_are_stay_so_in_validation():
+    class Upscales(Module):
+        def __init__(self): super().__init__(); self.model,self.masks = nn.Conv2d(3,1,1),[]
+        def loss(self, batch): return F.mse_loss(F.interpolate(self.model(batch[0]), (64,64)), batch[1])
+        def training_step(self, batch, i): return self.loss(batch)
+        def validation_step(self, batch, i): self.masks.append((self.loss(batch),tuple(batch[0].shape[-2:]),tuple(batch[1].shape[-2:]))[1:])
+    data = tud.DataLoader(tud.TensorDataset(torch.rand(20,3,64,64), torch.rand(20,1,64,64)), batch_size=10)
+    module,*_ = fitted(data=(data,data), module=Upscales())
+    assert module.masks[2:]==[(s,(64,64)) for s in due(8)[1::2] for _ in range(2)]
+
 def test_sizes_that_are_not_square(tmp_path):
     t = L.Trainer(callbacks=[resize()], logger=CSVLogger(tmp_path), log_every_n_steps=1, max_epochs=4,
                   enable_checkpointing=False, **quiet)
@@ -301,7 +311,20 @@ def test_a_module_that_changes_the_size_on_the_way(items):
         warnings.simplefilter('always')
         module,*_ = fitted(cb, loaders() if items else None, module=Crops())
     assert module.train_sizes==due(32, 56, 28) and cb.schedule.final==(56,56)
-    assert items==any('changes on their way' in str(w.message) for w in got)
+    assert items==any('change size on the way' in str(w.message) for w in got)
+
+class Counted(Drawn):
+    read = []
+    def __getitem__(self, i): return self.read.append(i) or super().__getitem__(i)
+
+@pytest.mark.parametrize('kwargs', [{}, dict(resize_items=True), dict(max_bs=20), dict(max_bs=20, resize_items=True)], ids=str)
+def test_a_few_items_are_read_once_before_training(kwargs):
+    class Start(L.Callback):
+        def on_train_start(self, trainer, module): self.read = len(Counted.read)
+    Counted.read.clear()
+    start = Start()
+    trainer(resize(**kwargs), start, max_epochs=1, limit_train_batches=1).fit(Crops(), tud.DataLoader(Counted(), batch_size=10))
+    assert start.read==4
 
 class Dicts(Module):
     def training_step(self, batch, i): return super().training_step((batch['image'],batch['label']), i)
@@ -473,9 +496,9 @@ def test_resumed_it_compares_as_one_training_would(tmp_path):
 
 def test_who_compares_is_said(tmp_path, capsys):
     keeps_best(tmp_path, cb=resize(verbose=True), max_epochs=4)
-    assert '`EarlyStopping`, `ModelCheckpoint`: what is measured at 64 px is compared with itself, earlier sizes are not counted.' in capsys.readouterr().out
+    assert '`EarlyStopping`, `ModelCheckpoint`: only epochs validated at 64 px count towards the best model.' in capsys.readouterr().out
     fitted(resize(verbose=True))
-    assert 'is compared with itself' not in capsys.readouterr().out
+    assert 'count towards the best model' not in capsys.readouterr().out
 
 def test_resume_after_sigkill(tmp_path):
     "A process is killed in the middle of an epoch; another goes on from the last checkpoint and sees the sizes that it would have seen"

@@ -66,6 +66,10 @@ def test_accumulated(k):
     module,t,_ = trained(accumulate_grad_batches=k)
     assert module.epochs()==due_batches(70, 32) and t.global_step==module.steps==sum(-(-len(o)//k) for o in due_batches(70, 32))
 
+def test_a_scheduler_of_accumulation_has_a_factor_for_each_epoch():
+    module,t,_ = trained(None, None, None, L.callbacks.GradientAccumulationScheduler({0:3, 2:1, 3:2}))
+    assert t.global_step==module.steps==sum(-(-len(o)//k) for o,k in zip(due_batches(70, 32), (3,3,1,2)))
+
 def test_validation_within_an_epoch():
     module,*_ = trained(val_check_interval=.5)
     due = [e[i][0] for e in due_batches(70, 32) for i in range(len(e)) if (i+1)%max(1, len(e)//2)==0]
