@@ -135,7 +135,7 @@ class FirstSteps:
     def _dry_run(self):
         learn,args,run,compiled = self.learn,self.args,self.run,is_compiled(self.learn.model)
         if not (args.preallocate or compiled): return
-        batches = largest_batches(self.spec, learn.xb, learn.yb, self._sizes()[-1], self.step_size, self.run.larger_batches.bs_factor(self.run.size), args.preallocate_bs)
+        batches = largest_batches(self.spec, learn.xb, learn.yb, self._sizes()[-1], self.step_size, run.larger_batches.bs_factor(run.size), args.preallocate_bs)
         if compiled: return self._compile(*batches[0])
         for xb,yb in batches: dry_run(learn, xb, yb)
 

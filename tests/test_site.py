@@ -130,7 +130,7 @@ def test_tables_say_what_signatures_say():
         entry = page.split(f'### {name}\n')[1].split('\n### ')[0]
         rows = re.findall(r'^\| `(\w+)` \| (.*?) \| (.*?) \| (.+?) \|$', entry, flags=re.M)
         assert [r[0] for r in rows]==[*inspect.signature(o).parameters] and all(r[3].strip() for r in rows)
-    assert "| `increase_by` | `int` | `4` |" in page and '`--increase-by`' in page and 'nbs/16_progressive.md' in page
+    assert "| `increase_by` | `int` | `4` |" in page and '`--increase-by`' in page and 'nbs/18_progressive.md' in page
     assert 'NoneType' not in page and '<class' not in page
 
 def test_a_bar_in_a_cell_does_not_end_it(): assert cell('`int|float` or a|b')=='`int|float` or a\\|b'
