@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/18_progressive.ipynb #6d6d355c
+# %% ../nbs/18_progressive.ipynb #aac9abe0
 from warnings import warn
 
 from fastai.learner import Recorder
@@ -20,11 +20,11 @@ from .learner import OnlyTrains, trains
 from .log import SizeLog, Trackers
 from .prediction import Suggestion
 from .rehearsal import FirstSteps
-from .run import check_args
+from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #02a04963
+# %% ../nbs/18_progressive.ipynb #581f150d
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -86,11 +86,9 @@ class ProgressiveResize(OnlyTrains):
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
-        auto = isinstance(initial_size, str) and initial_size=='auto'
-        self.auto,self.chosen,self.body_was_frozen = auto,None,False
-        self.growth = Growth(.5 if auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
+        self.auto,self.chosen,self.body_was_frozen = is_auto(self),None,False
+        self.growth = Growth(.5 if self.auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
-        expect(not auto or schedule is None, 'schedule', schedule, "None beside `initial_size`='auto', which makes a schedule of its own")
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, and `resize_items=True` beside it')
 

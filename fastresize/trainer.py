@@ -254,7 +254,7 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.larger_batches.lr_factor(run.size)).remove)
 
-# %% ../nbs/21_trainer.ipynb #68fd78fb
+# %% ../nbs/21_trainer.ipynb #259e3740
 class TrainerRun(TrainingRun):
     """The plan of a Lightning `Trainer`'s training; from its construction until `undo.close()`, batches get their sizes
 
@@ -265,8 +265,9 @@ class TrainerRun(TrainingRun):
         is_on, # Function that returns True if the callback is active, which it is not in the trials of a tuner
         warn, # Called with the text of a warning
         on_first_batch=None, # Called with this run and the first training batch, at full size, before the batch is resized
+        choose=None, # Called with this run and a few items before the schedule is made; returns a `Growth`, or None for full size
     ):
-        self.trainer,self.is_on,self.on_first_batch,self.undo = trainer,is_on,on_first_batch,ExitStack()
+        self.trainer,self.is_on,self.on_first_batch,self.choose,self.undo = trainer,is_on,on_first_batch,choose,ExitStack()
         self.length,self.image_size,self.announced,self._epoch = None,None,False,(None,None)
         self.backends = Backends(trainer, args, warn)
         super().__init__(args, math.inf, self.backends['train'], warn=warn)
@@ -277,7 +278,7 @@ class TrainerRun(TrainingRun):
         self.undo.enter_context(with_attr(trainer.strategy, 'process_dataloader', partial(_wrap, self, trainer.strategy.process_dataloader)))
         self.undo.enter_context(true_lengths(self))
 
-    def new_schedule(self, final, n_epoch): return self.length.schedule(self.args.growth, final)
+    def new_schedule(self, final, n_epoch): return self.length.schedule(self.growth, final) if self.growth else SizeSchedule((final,))
 
     def set_references(self):
         super().set_references()
@@ -295,8 +296,10 @@ class TrainerRun(TrainingRun):
             expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
                    'because larger batches make fewer steps; give the length as `max_epochs` alone')
             expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', max_bs, 'None for several training loaders')
-        self.backends.inspect('train', dl)
+        sample = self.backends.inspect('train', dl)
         self.train = self.backends['train']
+        self.growth = self.choose(self, sample) if self.choose else self.args.growth
+        for o in self.backends.values(): o.multiple_of = 1 if self.args.user_schedule else self.growth.multiple_of if self.growth else 1
         self.make_schedule()
         self.larger_batches.check()
         self.n_epoch = self.length.n_epoch

@@ -4,7 +4,7 @@ import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
-from fastresize.auto import _pace
+from fastresize.auto import pace as _pace
 from fastresize.prediction import Preview
 
 def preview(learn, n_epoch=4, **kwargs): return learn.preview_resize(n_epoch, n_batch=2, show_plot=False, **kwargs)

@@ -1,0 +1,81 @@
+"Lightning: `ProgressiveResizeCallback('auto')` measures, chooses, and goes on by its choice when it is resumed"
+import torch.utils.data as tud
+from util import *
+from test_lightning import L, ModelCheckpoint, Module as Plain, ProgressiveResizeCallback, pytestmark, quiet, tensors, trainer
+from test_auto import Net
+
+class Module(Plain):
+    "A step takes as long as there are pixels, by the clock of the test"
+    def __init__(self, clock, **kwargs): super().__init__(); self.model = Net(clock, **kwargs)
+
+def fitted(clock, size=96, cb=None, module=None, data=None, **kwargs):
+    cb,module = cb or ProgressiveResizeCallback('auto'),module or Module(clock)
+    t = trainer(cb, **{'max_epochs':2, **kwargs})
+    t.fit(module, tensors(size=(size,size)) if data is None else data, tensors(20, size=(size,size)))
+    return module,cb,t
+
+@pytest.mark.parametrize('size,arguments,first', [(128,{},64), (96,dict(initial_size=64),64), (64,None,64)])
+def test_the_same_choice_as_fastai(clock, capsys, size, arguments, first):
+    module,cb,_ = fitted(clock, size)
+    assert cb.chosen==dict(arguments=arguments) and module.train_sizes[0]==(first,first) and module.train_sizes[-1]==(size,size)
+    out = capsys.readouterr().out
+    assert ("'auto': Stay at full size: the last convolution has 2 features" if arguments is None else "'auto': `ProgressiveResize") in out
+
+def test_full_size_where_small_images_are_no_quicker(clock):
+    module,cb,_ = fitted(clock, module=Module(clock, seconds=lambda h, w: 1.))
+    assert cb.chosen==dict(arguments=None) and {*module.train_sizes}=={*module.valid_sizes}=={(96,96)}
+
+def test_it_trains_as_with_the_call_that_it_prints(clock):
+    "Weights and random numbers to the bit; nothing that the steps logged is seen"
+    def trained(cb):
+        set_seed(3)
+        module,_,t = fitted(clock, cb=cb)
+        return [*module.state_dict().values(), torch.rand(1), t.callback_metrics['loss']]
+    for a,b in zip(trained(ProgressiveResizeCallback('auto', verbose=False)), trained(ProgressiveResizeCallback(64, verbose=False))): assert torch.equal(a, b)
+
+def test_a_checkpoint_keeps_the_choice(clock, tmp_path):
+    "Resumed where full size would be chosen now"
+    save = ModelCheckpoint(tmp_path, save_top_k=-1)
+    cb = ProgressiveResizeCallback('auto')
+    module = Module(clock)
+    L.Trainer(max_epochs=3, logger=False, callbacks=[cb,save], **quiet).fit(module, tensors(size=(96,96)))
+    first = min(tmp_path.glob('*.ckpt'))
+    cb,resumed = ProgressiveResizeCallback('auto'),Module(clock, seconds=lambda h, w: 1.)
+    L.Trainer(max_epochs=3, logger=False, enable_checkpointing=False, callbacks=[cb], **quiet).fit(resumed, tensors(size=(96,96)), ckpt_path=first)
+    assert cb.chosen==dict(arguments=dict(initial_size=64)) and resumed.train_sizes==module.train_sizes[8:]
+
+def test_arguments_are_kept_and_silence(clock, capsys):
+    module,cb,_ = fitted(clock, cb=ProgressiveResizeCallback('auto', increase_by=16, verbose=False))
+    assert cb.chosen==dict(arguments=dict(increase_by=16, initial_size=64)) and {*module.train_sizes}=={(64,64),(80,80),(96,96)}
+    assert capsys.readouterr().out==''
+
+def test_a_second_fit_chooses_anew(clock):
+    module,cb,_ = fitted(clock)
+    module.model.seconds = lambda h, w: 1.
+    assert fitted(clock, cb=cb, module=module)[1].chosen==dict(arguments=None)
+
+def test_what_cannot_be_measured_goes_by_the_defaults(clock, capsys):
+    "Optimizers that the module steps itself; a loader without items to read"
+    class Manual(Module):
+        def __init__(self, *args): super().__init__(*args); self.automatic_optimization = False
+        def training_step(self, batch, i):
+            loss = super().training_step(batch, i)
+            opt = self.optimizers()
+            opt.zero_grad()
+            self.manual_backward(loss)
+            opt.step()
+    module,cb,_ = fitted(clock, module=Manual(clock))
+    assert module.train_sizes[0]==(48,48) and "'auto': could not measure this training" in capsys.readouterr().out
+    class Stream(tud.IterableDataset):
+        def __iter__(self): yield from ((torch.rand(3,96,96),i%2) for i in range(80))
+    module,*_ = fitted(clock, data=tud.DataLoader(Stream(), batch_size=8), limit_train_batches=10)
+    assert 'no items can be read before training' in capsys.readouterr().out and module.train_sizes[-1]==(96,96)
+
+def test_patches(clock):
+    module = Module(clock)
+    module.model.m = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
+    module,cb,_ = fitted(clock, 128, module=module)
+    assert cb.chosen==dict(arguments=dict(multiple_of=16)) and {h%16 for h,_ in module.train_sizes}=={0}
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="`schedule`=.*None beside `initial_size`='auto'"): ProgressiveResizeCallback('auto', schedule=SizeSchedule((64,)))
