@@ -246,7 +246,8 @@ def smallest(size, epochs, stem=None):
         f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
         {'full': full,
          'from 0.5': Arm('`ProgressiveResize()`: from half of the size', grow()),
-         'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75))},
+         'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75)),
+         'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))},
         {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
 
 others = {
