@@ -85,7 +85,8 @@ def preflight(
     t,args = run.trainer,run.args
     if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy).__name__ not in _strategies: return
     sizes = [run.train.target_size(s) for s in run.schedule.sizes]
-    with t.precision_plugin.train_step_context(), warnings.catch_warnings(action='ignore'):
+    with t.precision_plugin.train_step_context(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         if args.preallocate and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
         whys = (_try_sizes(run, batch, sizes),_try_validation(run)) if args.try_sizes and len(sizes)>1 else ()
     for why,what in zip(whys, ('Sizes','Sizes of validation batches')):
