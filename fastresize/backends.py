@@ -252,7 +252,7 @@ def with_attr(
         if orig is not None: o.__dict__[k] = orig
         else: o.__dict__.pop(k, None)
 
-# %% ../nbs/05_backends.ipynb #05f4f79d
+# %% ../nbs/05_backends.ipynb #3780ef56
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
@@ -261,7 +261,7 @@ class ItemsBackend(SizeBackend):
     sample_args = {} # Arguments of `some_items` for items to compare
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
-        self.small,self.cache,self.epoch_sizes = small,cache,()
+        self.small,self.cache,self.expected_sizes = small,cache,()
 
     def use(self, loader):
         self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
@@ -327,7 +327,7 @@ class ItemsBackend(SizeBackend):
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
-        self.epoch_sizes,dl = {self.target_size(s) for s in sizes},self.dl
+        self.expected_sizes,dl = {self.target_size(s) for s in sizes},self.dl
         if not self.has_batch_sampler() or not (self.small or counts or skip):
             yield
             return
@@ -347,10 +347,10 @@ class ItemsBackend(SizeBackend):
 
     def to_size(self, b, size):
         "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
-        made_small = self.small and self.spec and self.spec.size(b) in self.epoch_sizes
+        made_small = self.small and self.spec and self.spec.size(b) in self.expected_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
-# %% ../nbs/05_backends.ipynb #9234151b
+# %% ../nbs/05_backends.ipynb #37d3db72
 def check_decoder(
     decoder, # Argument of a public function
     name:str, # Its name
@@ -393,7 +393,7 @@ class DecoderBackend(SizeBackend):
     def made_sizes(self, sizes): return sizes if self.per_batch else sizes[:1]*len(sizes)
 
     def begin(self, sizes, counts=None, skip=0):
-        if not self.per_batch: self._set(item_or_last(sizes, skip))
+        if not self.per_batch: self._set(sizes[0])
         return nullcontext()
 
     def at(self, size):

@@ -324,7 +324,7 @@ class DecodeCache:
             Path(part).unlink(missing_ok=True)
             raise
 
-# %% ../nbs/11_items.ipynb #7e0ee3e3
+# %% ../nbs/11_items.ipynb #f3b6d626
 def _bound_method(dl, k): return dl.__dict__.get(k) or getattr(type(dl), k).__get__(dl)
 
 class _SampleInWorkers:
@@ -376,7 +376,7 @@ class FastaiItems(ItemsBackend):
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
         ratios = [self.ratio(size) for size in sizes] if self.small and self.full_size else [None]
-        self.epoch_sizes = {self.target_size(size) for size in sizes}
+        self.expected_sizes = {self.target_size(size) for size in sizes}
         with ExitStack() as stack:
             if self.small or counts: stack.enter_context(with_attr(self.dl, 'create_batches', _SizedCreate(self.dl, ratios, counts)))
             if counts: stack.enter_context(with_attr(self.outer, 'sample', _SampleInWorkers(self.outer)))
