@@ -26,6 +26,8 @@ def written(tmp_path):
     ('items', dict(data='.'), '--data .: expected a folder with photographs in it'),
     ('pixels', dict(data='.'), '.: expected a folder with photographs of 224 pixels or more in it'),
     ('memory', dict(rounds=0), '--rounds 0: expected a number above 0'),
+    ('auto', dict(data='demo', rounds=0), '--rounds 0: expected a number above 0'),
+    ('auto', dict(data='nowhere'), '--data nowhere: expected `imagenette`, `demo`, or a folder'),
     ('cost', dict(out='afile'), '--out afile: expected a folder to write into'),
     ('run', dict(experiment='flowers'), 'flowers: expected one of imagenette'),
     ('run', dict(experiment='imagenette', seeds=0), '--seeds 0: expected a number above 0'),
@@ -107,6 +109,13 @@ def test_resize_times_every_way(module, monkeypatch, tmp_path, written):
     ms = {r['what']: r['ms'] for r in rows}
     assert len(rows)==7 and all(v>0 for v in ms.values())
     assert all(r['ratio']==pytest.approx(ms[r['what']]/ms[r['base']]) for r in rows if r['base'])
+
+def test_what_auto_costs_and_chooses(module, tmp_path, written):
+    auto = module('auto')
+    auto.main(data='demo', sizes='32,64', workers='0', bs=8, n=40, rounds=1, out=str(tmp_path))
+    rows = written('auto-cpu')[0]['rows']
+    assert [r['training'] for r in rows]==['32 px, 0 workers','64 px, 0 workers'] and {r['chosen'] for r in rows}=={'full size'}   # two features a side
+    assert all(r['share']==pytest.approx(r['steps']/1000) and r['steps']==pytest.approx(r['took']/r['step']) for r in rows)
 
 def test_memory_is_timed_with_and_without_what_is_kept(module, monkeypatch, tmp_path, written):
     memory,told = module('memory'),[]
