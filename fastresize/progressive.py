@@ -24,7 +24,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #581f150d
+# %% ../nbs/18_progressive.ipynb #4db24e6a
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -108,6 +108,7 @@ class ProgressiveResize(OnlyTrains):
         if not self.frozen and is_frozen: return self._say('Images have full size while layers are frozen.')
         if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected it on the learner or in `fit(cbs=...)`, not in both')
         args = _chosen(self) if self.auto else self
+        if args is None: self.schedule = self.current_size = None   # full size
         plan = args and LearnerRun(self.learn, args, self.n_epoch)
         if not plan or plan.no_images: return
         self.training_run,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial

@@ -158,6 +158,26 @@ def test_small_items_where_the_model_waits(clock, capsys):
     learn.fit(2)
     assert chosen(learn)==dict(resize_items=True)
 
+@pytest.mark.parametrize('size', [64,96])
+def test_a_budget_of_minutes(clock, size):
+    "By the clock, also where it stays at full size, which the preview did not know"
+    learn = auto(size, clock, verbose=False)
+    before = clock.now
+    learn.fit_minutes(5, fit='fit', n_batch=2, verbose=False)
+    assert 200<clock.now-before<=310 and learn.seen.train[0]==(64,64) and learn.seen.train[-1]==(size,size)
+
+def test_a_recipe_beside_it(clock):
+    "Values that grow with the size have their last value at full size"
+    class Strength(Callback):
+        def __init__(self): self.value,self.seen = 0.,[]
+        def before_batch(self): self.seen += [self.value]*self.training
+    for size in (64,96):
+        strength = Strength()
+        learn = auto(size, clock, cbs=[strength,GrowWithSize({(Strength,'value'): (0.,1.)})])
+        learn.fit(2)
+        assert strength.seen[-1]==1. and (strength.seen[0]==1.)==(size==64)
+        assert (learn.progressive_resize.schedule is None)==(size==64)
+
 def test_rectangles(clock):
     learn = auto(dls=make_dls(*aug_transforms(), size=(96,128)), clock=clock)
     learn.fit(1)
