@@ -24,7 +24,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #4db24e6a
+# %% ../nbs/18_progressive.ipynb #6a5f363a
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -121,7 +121,8 @@ class ProgressiveResize(OnlyTrains):
         "Print the schedule and warn about it, once the final size is known"
         plan,n = self.training_run,len(self.dls.train)
         self.schedule = plan.schedule
-        for o in (plan.schedule_warning(n), _shrinks_again(self, n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
+        skips = self.auto and plan.last_size(n)==plan.schedule.final   # nobody has to change what 'auto' chose
+        for o in (not skips and plan.schedule_warning(n), _shrinks_again(self, n), self.compiling and recompile_warning(self.schedule, self.resize_valid)):
             if o: warn(o)
         self.trackers = self.resize_valid and Trackers(self.learn, plan.last_size(n))
         for o in (plan, self.trackers): self._say(o and o.message())
