@@ -71,7 +71,7 @@ def _measure(twin, plan, size, n_batch, seconds=None):
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return watch.paces(n_warm)
 
-# %% ../nbs/20_preview.ipynb #c655594d
+# %% ../nbs/20_preview.ipynb #34f96886
 def _three(sizes):
     "Return the first and the last of `sizes`, and the one whose area is nearest to their mean area"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -101,7 +101,7 @@ def preview_resize(self:Learner,
         expect(is_real(minutes) and minutes>0, 'minutes', minutes, 'a number above 0')
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
     tried = {**arguments(next(iter(self._grab_cbs(ProgressiveResize)), None), ProgressiveResize), **kwargs}
-    if tried.get('initial_size')=='auto': del tried['initial_size']
+    if str(tried.get('initial_size')).lower()=='auto': del tried['initial_size']   # its rule makes the suggestion
     cb = ProgressiveResize(**{**tried, 'verbose': False, 'frozen': True, 'cache_items': 0})
     if n_epoch is None: n_epoch = max([4, *(1+e for e in (cb.growth.start, cb.growth.finish) if is_int(e))])
     if not len(self.dls.train): raise ValueError(no_batches)

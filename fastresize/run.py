@@ -16,7 +16,7 @@ from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #7678bb60
+# %% ../nbs/07_run.ipynb #d04a8522
 lr_exponents = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -64,7 +64,7 @@ def check_resizing(
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
 
-def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.initial_size=='auto'
+def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.initial_size.lower()=='auto'
 
 def check_args(
     args, # Object with the arguments of `ProgressiveResize` as attributes, `growth`, and the user's `schedule` as `user_schedule`

@@ -47,3 +47,11 @@ def test_pairs_of_hydra():
     module,cb = Module(),hydra.instantiate(dict(_target_='fastresize.lightning.ProgressiveResizeCallback', **kwargs))
     L.Trainer(callbacks=[cb], **quiet).fit(module, Data())
     assert module.sizes==in_python(kwargs) and module.sizes[0]==(32,48)
+
+def test_auto_in_a_config(tmp_path):
+    from jsonargparse import ArgumentParser
+    parser = ArgumentParser()
+    parser.add_class_arguments(ProgressiveResizeCallback, 'cb')
+    for text,value in (('auto','auto'), ('0.75',.75), ('64',64), ('[48, 64]',[48,64])):
+        cb = parser.instantiate_classes(parser.parse_string(f'cb: {{initial_size: {text}}}')).cb
+        assert cb.initial_size in (value, tuple(value) if isinstance(value, list) else value) and type(cb.initial_size) in (type(value),tuple)
