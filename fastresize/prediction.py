@@ -241,7 +241,7 @@ def _plot_choice(self:Preview, ax):
     ax.set(xlabel='initial image size (px)', ylabel='time, of full size', ylim=(0,1.1))
     ax.legend(loc='lower right')
 
-# %% ../nbs/16_prediction.ipynb #f492d54d
+# %% ../nbs/16_prediction.ipynb #9ae77a5d
 min_features = 2 # Features on a side that the last convolution keeps at the smallest size
 _tolerance,_worth = 1.05,1.1
 
@@ -258,7 +258,7 @@ class Suggestion:
     def call(self) -> str: # None for full size
         "Return the call to write"
         if self.arguments is None: return
-        args = ', '.join(f'{k}={"..." if k=="schedule" else repr(getattr(v, "value", v))}' for k,v in self.arguments.items())
+        args = ', '.join(f'{k}={"..." if k=="schedule" else repr(getattr(v, "value", v))}' for k,v in sorted(self.arguments.items(), key=lambda o: o[0]!='initial_size'))
         return f'ProgressiveResize({args})'
 
     def __str__(self):

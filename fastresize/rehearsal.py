@@ -21,7 +21,7 @@ from .compiled import can_compile_all, compile_first, is_compiled
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #4a91e1b9
+# %% ../nbs/15_rehearsal.ipynb #37be987e
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -142,10 +142,11 @@ class FirstSteps:
     def _compile(self, xb, yb):
         "Compile the model for every size, full size first, or for full size alone if they are too many"
         run,bs,follow = self.run,n_items(xb),self.args.resize_valid
-        sizes = [*zip(run.schedule.sizes, self._sizes())]
+        sizes,n = [*zip(run.schedule.sizes, self._sizes())],len(self.learn.dls.train)
+        validated = {run.schedule.size_at((e+1-1/n)/run.n_epoch) for e in range(run.n_epoch)} if follow else {run.schedule.final}
         for s,size in reversed(sizes if can_compile_all(run.schedule, follow) else sizes[-1:]):
             b = at_size(self.spec, xb, yb, size)
-            compile_first(self.learn, *tile_batch(b, round(bs*run.larger_batches.bs_factor(s))), self._valid_bs(bs) if follow or s==run.schedule.final else ())
+            compile_first(self.learn, *tile_batch(b, round(bs*run.larger_batches.bs_factor(s))), self._valid_bs(bs) if s in validated else ())
 
     def _valid_bs(self, bs):
         "Return the numbers of images in validation batches: those of all but the last, and of the last"

@@ -5,7 +5,7 @@ import matplotlib
 matplotlib.use('agg')
 import pytest
 from util import *
-from fastresize import throughput
+from fastresize import log, throughput
 from fastresize.throughput import mark
 
 columns = ['size','batches','images_per_s','wait_pct','wait_ms','step_ms','peak_mib']
@@ -237,7 +237,7 @@ class Event:
     "What stands in for CUDA's: it knows when it was recorded, and who waited"
     waited = 0
     def __init__(self, enable_timing): assert enable_timing
-    def record(self, stream): self.t = throughput.perf_counter()
+    def record(self, stream): self.t = log.perf_counter()
     def synchronize(self): Event.waited += 1
     def elapsed_time(self, other): return (other.t-self.t)*1000
 
@@ -277,9 +277,9 @@ def test_a_forked_worker_throws_no_event_away(monkeypatch, tmp_path):
             os._exit(0)
         os.waitpid(pid, 0)
     finally: gc.enable()
-    assert not lost.exists() and len(throughput._events)==1
+    assert not lost.exists() and len(log._events)==1
     gc.collect()
-    assert not throughput._events and not throughput._alive
+    assert not log._events and not log._alive
 
 def test_peaks_are_told_apart_by_size(monkeypatch):
     peak,cuda = [0],torch.device('cuda')
