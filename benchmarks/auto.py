@@ -48,7 +48,7 @@ def measured(path, size, workers, bs, n):
 
 @call_parse
 def main(
-    data:str, # Folder with the pictures, in `train` and `val`
+    data:str='imagenette', # Folder with the pictures, in `train` and `val`, or `imagenette`, which is downloaded
     sizes:str='64,96,128', # Sizes in pixels
     workers:str='0,2', # Numbers of loader workers
     bs:int=32, # Images per batch
