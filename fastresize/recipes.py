@@ -30,7 +30,8 @@ from .check import as_size, count_str, expect, is_int, is_real, is_sequence, siz
 from .backends import DecoderBackend, check_decoder, item_or_last
 from .batch import size_of
 from .auto import from_rank0
-from .prediction import Preview, max_epochs
+from .prediction import max_epochs
+from .preview import Preview
 from .probe import some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, pixels_to_grow

@@ -68,6 +68,7 @@ grown = 'learn = Learner(dls, net(), cbs=ProgressiveResize({})); learn.fit(2); a
 vit = "learn = Learner(dls, {}, cbs=ProgressiveResize(multiple_of=16, increase_by=16)); learn.fit(2)"
 uses = {  # what stands around a snippet, and what is put in for its placeholders
     'cbs=ProgressiveResize()': trained,
+    "cbs=ProgressiveResize('auto')": trained,
     'cbs=ThroughputMonitor()': trained,
     'resize_valid=False': grown,
     'resize_items=True': grown,
