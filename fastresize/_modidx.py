@@ -532,6 +532,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastresize.probe._sampled_indices': ('probe.html#_sampled_indices', 'fastresize/probe.py'),
                                   'fastresize.probe._spaced_indices': ('probe.html#_spaced_indices', 'fastresize/probe.py'),
                                   'fastresize.probe._torch_items': ('probe.html#_torch_items', 'fastresize/probe.py'),
+                                  'fastresize.probe.batch_size': ('probe.html#batch_size', 'fastresize/probe.py'),
                                   'fastresize.probe.fastai_class': ('probe.html#fastai_class', 'fastresize/probe.py'),
                                   'fastresize.probe.find_generators': ('probe.html#find_generators', 'fastresize/probe.py'),
                                   'fastresize.probe.is_fastai_loader': ('probe.html#is_fastai_loader', 'fastresize/probe.py'),

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', 'repeated', 'Loading', 'conv_strides',
-           'NotMeasured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring', 'suggest', 'choose']
+           'NotMeasured', 'as_not_measured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring', 'suggest',
+           'choose']
 
-# %% ../nbs/17_auto.ipynb #4f516daa
+# %% ../nbs/17_auto.ipynb #2d15b43d
 import os, warnings
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
@@ -26,21 +27,23 @@ from .compiled import is_compiled
 from .log import mark, seconds_between
 from .prediction import Preview, Suggestion
 from .preflight import first_line, n_items, tile_batch, unwrap_model
-from .probe import isolated, n_workers, no_trace, some_items, unwrap_dl
+from .probe import batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
 from .schedule import Growth, area, resolve_initial
 from .training import LearnerRun
 
-# %% ../nbs/17_auto.ipynb #0c510f25
+# %% ../nbs/17_auto.ipynb #1cd8389b
 _with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # callbacks that change the cost of a step
+
+def _local_model(learn): return learn.model.module if isinstance(learn.model, nn.parallel.DistributedDataParallel) else learn.model
 
 def _copies(learn):
     "Copies of model, loss function and optimizer function that belong together; of the last two alone where the model has to stay"
-    model = learn.model.module if isinstance(learn.model, nn.parallel.DistributedDataParallel) else learn.model   # each process measures alone
+    model = _local_model(learn)   # each process measures alone
     copies = dict(model=model, loss_func=learn.loss_func, opt_func=learn.opt_func)
-    if not is_compiled(learn.model):
+    if not is_compiled(model):
         try: return deepcopy(copies, {id(learn): learn})
         except Exception: pass
-    return deepcopy(copies, {id(o): o for o in (learn, learn.model, *learn.model.parameters())})
+    return deepcopy(copies, {id(o): o for o in (learn, learn.model, model, *model.parameters())})
 
 @contextmanager
 def _model_restored(model):
@@ -68,7 +71,7 @@ def shadow_learner(learn, cbs):
     args = {k: getattr(learn, k) for k in 'lr splitter path wd wd_bn_bias train_bn moms'.split()}
     with ExitStack() as stack:
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
-        if copies['model'] is learn.model: stack.enter_context(_model_restored(learn.model))
+        if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         res.remove_cbs([cb for cb in res.cbs if cb.name=='progress'])
         res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _with] + [copy(o) for o in L(cbs)])
@@ -123,7 +126,7 @@ def from_rank0(
     dist.broadcast_object_list(box)
     return box[0]
 
-# %% ../nbs/17_auto.ipynb #5fb32a9c
+# %% ../nbs/17_auto.ipynb #709c7691
 class _Repeated:
     "A loader that makes `n` batches by calling `make`"
     def __init__(self, make, n): self.make,self.n = make,n
@@ -148,10 +151,6 @@ class _HeldItems(Callback):
 
     def after_batch(self): self.xb = self.learn.xb
 
-def _batch_size(dl, b):
-    dl = unwrap_dl(dl)
-    return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or n_items(b)
-
 def repeated(
     b, # A batch
     bs:int, # Number of items
@@ -166,7 +165,7 @@ class Loading:
         def read(): return some_items(dl, self.n, batch_tfms=False)
         self.dl,self.items = dl,read()   # the first time, files are not in memory yet
         self.seconds = self.items is not None and _timed(read)/n_items(self.items)
-        self.bs = self.items is not None and _batch_size(dl, self.items)
+        self.bs = self.items is not None and (batch_size(dl) or n_items(self.items))
 
     def added_to(self,
         step:float, # Seconds per batch of a model that does not wait
@@ -205,11 +204,18 @@ def conv_strides(
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/17_auto.ipynb #f1fb4a6c
+# %% ../nbs/17_auto.ipynb #74f4381b
 _long = 4 # Seconds of a training and a validation batch of each size, above which no further size is tried
 _waiting = 1.05 # Time of a batch with loading, relative to that without, from which on small items are tried
 
 class NotMeasured(Exception): "Raised where a training cannot be measured, with the reason"
+
+@contextmanager
+def as_not_measured():
+    "Raise `NotMeasured` for any other exception in this context"
+    try: yield
+    except NotMeasured: raise
+    except Exception as e: raise NotMeasured(first_line(e)) from e
 
 def arguments(
     cb, # A `ProgressiveResize`
@@ -309,7 +315,7 @@ def suggest(
     new_size = m.new_size()
     return preview(new_size=new_size, with_items=small and preview(m.paces(small), new_size=new_size)).suggest(kept)
 
-# %% ../nbs/17_auto.ipynb #7f818e0d
+# %% ../nbs/17_auto.ipynb #a43022dc
 def _learner_step(learn):
     "Return a function that trains and validates `learn`, which is a copy, on a few batches of a size"
     fixed = n_processes(learn)>1 or is_compiled(learn.model)   # as many steps in all processes; the first one may compile
@@ -334,8 +340,6 @@ def choose(
         run = LearnerRun(twin, type(cb)(**{**kept, 'verbose': False, 'cache_items': 0}), n_epoch)
         if not run.schedule: raise NotMeasured('the size of its images is not known before its first batch')
         m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin))
-        try: res = suggest(m, run.args.growth, kept, n_epoch, n_batches(learn))
-        except NotMeasured: raise
-        except Exception as e: raise NotMeasured(first_line(e)) from e
+        with as_not_measured(): res = suggest(m, run.args.growth, kept, n_epoch, n_batches(learn))
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     return from_rank0(learn, res)

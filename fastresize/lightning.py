@@ -6,7 +6,7 @@
 __all__ = ['announce', 'comparing', 'forget_best', 'check_first_batch', 'choose', 'ProgressiveResizeCallback', 'TrainLength',
            'TrainerRun', 'true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #adda953e
+# %% ../nbs/22_lightning.ipynb #7ec8086c
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -14,6 +14,7 @@ except ModuleNotFoundError as e:
 
 import math, warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from types import SimpleNamespace
@@ -23,11 +24,11 @@ from fastcore.basics import GetAttr, noop, store_attr
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from .auto import Measuring, NotMeasured, kept_arguments, pace, repeated, suggest
+from .auto import Measuring, NotMeasured, as_not_measured, kept_arguments, pace, repeated, suggest
 from .batch import rebuild
 from .check import size_str
 from .log import mark, seconds_between, size_columns
-from .preflight import SizeError, dry_run, first_line, largest_batches, shadow_step, try_sizes
+from .preflight import SizeError, dry_run, largest_batches, shadow_step, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
@@ -158,7 +159,7 @@ def _try_validation(run):
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
-# %% ../nbs/22_lightning.ipynb #6b54a08c
+# %% ../nbs/22_lightning.ipynb #a5b1c7c6
 def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
@@ -185,13 +186,11 @@ def _suggest(cb, run, sample):
     if sample is None: raise NotMeasured('no items can be read before training')
     if type(t.strategy).__name__ not in _strategies or len(t.fit_loop._combined_loader.flattened)>1: raise NotMeasured('its strategy or its loaders are not supported')
     finite = math.isfinite(n.n_epoch*n.n_batch)
-    with warnings.catch_warnings():
+    n_epoch,n_batch = (max(1, math.ceil(n.n_epoch)),int(n.n_batch)) if finite else (1,100)
+    with warnings.catch_warnings(), as_not_measured():
         warnings.simplefilter('ignore')
-        try:
-            m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample))
-            return suggest(m, cb.growth, kept_arguments(cb), max(1, math.ceil(n.n_epoch)) if finite else 1, (int(n.n_batch) if finite else 100,0), try_items=False)
-        except NotMeasured: raise
-        except Exception as e: raise NotMeasured(first_line(e)) from e
+        m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample))
+        return suggest(m, cb.growth, kept_arguments(cb), n_epoch, (n_batch,0), try_items=False)
 
 def choose(
     cb, # A `ProgressiveResizeCallback('auto')`
@@ -205,7 +204,7 @@ def choose(
         cb.chosen = dict(arguments=run.trainer.strategy.broadcast(found))
         if cb.verbose and run.trainer.is_global_zero: print(f"'auto': {message}")
     chosen = cb.chosen['arguments']
-    return chosen and Growth(**{**vars(cb.growth), **{k: v for k,v in chosen.items() if k in vars(cb.growth)}}) if chosen!={} else cb.growth
+    return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
 # %% ../nbs/22_lightning.ipynb #d2fb16cb
 class ProgressiveResizeCallback(L.Callback):

@@ -143,7 +143,7 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/16_prediction.ipynb #8ea1c63d
+# %% ../nbs/16_prediction.ipynb #8c8ba78f
 @patch
 def to_df(self:Preview) -> pd.DataFrame: # One row per size
     "Return the columns `from_epoch`, `size` in pixels, `ms_per_batch` in training, `measured` (else interpolated), and `share_pct` of time"
@@ -187,8 +187,9 @@ def suggested(self:Preview) -> dict: # None: full size throughout
 def advice(self:Preview) -> str:
     "Return the call to write, in a sentence; empty if it is not known what was tried"
     if self.arguments is None: return ''
-    if self.suggested is None: return ' Stay at full size.' if self.verdict else f' {self.suggestion}'
-    return f' Suggested: {self.suggestion}'
+    s = self.suggestion
+    if s.arguments is None: return ' Stay at full size.' if self.verdict else f' {s}'
+    return f' Suggested: {s}'
 
 @patch(as_prop=True)
 def worth_items(self:Preview) -> bool:
@@ -205,7 +206,7 @@ def _repr_markdown_(self:Preview):
     heads = ['| from epoch | size (px) | training (ms/batch) | share of the time (%) |', '|---:|---:|---:|---:|']
     return '\n'.join([str(self), '', *heads, *rows])
 
-# %% ../nbs/16_prediction.ipynb #72790c55
+# %% ../nbs/16_prediction.ipynb #c2c877af
 @patch
 def plot(self:Preview,
     axs=None, # Three matplotlib axes to draw on, or two
@@ -230,14 +231,13 @@ def plot(self:Preview,
 
 @patch
 def _plot_choice(self:Preview, ax):
-    first,final = min(self.paces, key=area),self.schedule.final
-    sides = {max(final): self.at_full_size()}
+    first,final,choice,full = min(self.paces, key=area),self.schedule.final,self.suggestion,self.at_full_size()
+    sides = {max(final): full}
     for k in range(20):
         size = tuple(round(a+(b-a)*k/20) for a,b in zip(first, final))
         sides[max(size)] = self.growing(replace(self.growth, initial_size=size))
-    ax.plot(*zip(*sorted((s,p.total/self.at_full_size().total) for s,p in sides.items())), color='#0072b2')
-    choice = self.suggestion.preview
-    ax.plot(max(choice.schedule.initial if choice else final), self.suggestion.cost, 'o', color='#d55e00', label='suggested')
+    ax.plot(*zip(*sorted((s,p.total/full.total) for s,p in sides.items())), color='#0072b2')
+    ax.plot(max(choice.preview.schedule.initial if choice.preview else final), choice.cost, 'o', color='#d55e00', label='suggested')
     ax.set(xlabel='initial image size (px)', ylabel='time, of full size', ylim=(0,1.1))
     ax.legend(loc='lower right')
 

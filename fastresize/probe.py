@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['walk_objects', 'find_generators', 'no_trace', 'LoaderWrapper', 'unwrap_dl', 'fastai_class', 'is_fastai_loader',
            'with_split_idx', 'is_single_pass', 'scratch_copy', 'scratch_dataset', 'isolated', 'to_device',
-           'run_batch_tfms', 'some_items', 'n_workers']
+           'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
 import random, sys, types
@@ -256,7 +256,14 @@ def some_items(
         if single_pass: return
         return _torch_items(dl, n) if isinstance(dl, TorchDataLoader) else _fastai_items(dl, n, batch_tfms)
 
-# %% ../nbs/04_probe.ipynb #252cddfa
+# %% ../nbs/04_probe.ipynb #97ae309a
+def batch_size(
+    dl, # A loader
+) -> int: # None if it is not known
+    "Return the number of items in a batch of a fastai or PyTorch loader"
+    dl = unwrap_dl(dl)
+    return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
+
 def n_workers(
     dl, # A loader
 ) -> int: # None if it is not known

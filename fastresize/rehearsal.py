@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #4a461c3c
+# %% ../nbs/15_rehearsal.ipynb #7ad6c114
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -19,9 +19,9 @@ from .batch import BatchSpec
 from .check import scale_size
 from .compiled import can_compile_all, compile_first, is_compiled
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
-from .probe import unwrap_dl
+from .probe import batch_size, unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #37be987e
+# %% ../nbs/15_rehearsal.ipynb #1e66fced
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -119,7 +119,7 @@ class FirstSteps:
     def _counts(self):
         "Return the numbers of items to try with: 2, then 1 if the last batch has one item; only 1 if all batches have"
         dl = unwrap_dl(self.learn.dls.train)
-        bs,n = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
+        bs,n = batch_size(dl),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
         if bs==1: return [1]
         return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
 
@@ -151,7 +151,7 @@ class FirstSteps:
     def _valid_bs(self, bs):
         "Return the numbers of images in validation batches: those of all but the last, and of the last"
         dl = unwrap_dl(self.learn.dls.valid)
-        n,bs = len(getattr(dl, 'dataset', ())),getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or bs
+        n,bs = len(getattr(dl, 'dataset', ())),batch_size(dl) or bs
         return [*dict.fromkeys(o for o in (min(n or bs, bs), n%bs) if o)]
 
 def _add_words(e, size):

@@ -82,7 +82,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/21_trainer.ipynb #cb81bb1e
+# %% ../nbs/21_trainer.ipynb #ec0de954
 class Backends(dict):
     "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; without `inspect`, it is one for finished batches"
     def __init__(self,
@@ -91,6 +91,7 @@ class Backends(dict):
         warn, # Called with the text of a warning
     ):
         self.trainer,self.args,self.warn_once,self.transfer = trainer,args,lru_cache(warn),trainer.strategy.batch_to_device
+        self.multiple_of = 1 if args.user_schedule else args.growth.multiple_of
         self.resize_targ,self.loaded_sizes = args.resize_targ,{}   # sizes of the images as the loaders give them
 
     def new_spec(self, sample):
@@ -100,7 +101,7 @@ class Backends(dict):
 
     def new(self, key, loader=None):
         a,cls = self.args,partial(ItemsBackend, small=False) if isinstance(loader, DataLoader) else SizeBackend
-        self[key] = cls(loader, new_spec=self.new_spec, method=a.method, mode=a.resize_mode, multiple_of=1 if a.user_schedule else a.growth.multiple_of)
+        self[key] = cls(loader, new_spec=self.new_spec, method=a.method, mode=a.resize_mode, multiple_of=self.multiple_of)
         return self[key]
 
     __missing__ = new
@@ -254,7 +255,7 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.larger_batches.lr_factor(run.size)).remove)
 
-# %% ../nbs/21_trainer.ipynb #d8d8c055
+# %% ../nbs/21_trainer.ipynb #135c61c3
 class TrainerRun(TrainingRun):
     """The plan of a Lightning `Trainer`'s training; from its construction until `undo.close()`, batches get their sizes
 
@@ -299,7 +300,7 @@ class TrainerRun(TrainingRun):
         sample = self.backends.inspect('train', dl)
         self.train = self.backends['train']
         self.growth = self.choose(self, sample) if self.choose else self.args.growth
-        for o in self.backends.values(): o.multiple_of = 1 if self.args.user_schedule else self.growth.multiple_of if self.growth else 1
+        if self.choose and self.growth: self.backends.multiple_of = self.train.multiple_of = self.growth.multiple_of
         self.make_schedule()
         self.larger_batches.check()
         self.n_epoch = self.length.n_epoch

@@ -201,6 +201,24 @@ def test_lr_find_and_validate_measure_nothing(clock, capsys):
     learn.validate()
     assert capsys.readouterr().out=='' and {*learn.seen.train}=={(96,96)}
 
+def test_a_model_inside_ddp_that_cannot_be_copied_is_restored(tmp_path):
+    "It is trained itself, without its wrapper, and has its weights back afterwards"
+    import torch.distributed as dist
+    from fastresize.auto import shadow_learner
+    class Alone(Net):
+        def __deepcopy__(self, memo):
+            if id(self) in memo: return memo[id(self)]
+            raise TypeError('one of a kind')
+    dist.init_process_group('gloo', store=dist.FileStore(str(tmp_path/'store'), 1), rank=0, world_size=1)
+    try:
+        learn = learner(make_dls(), model=nn.parallel.DistributedDataParallel(Alone(n_stride=2)))
+        before = [t.clone() for t in learn.model.state_dict().values()]
+        with shadow_learner(learn, None) as twin:
+            twin.fit(1, 1.)
+            assert twin.model is learn.model.module and not all(map(torch.equal, before, twin.model.state_dict().values()))
+        assert all(map(torch.equal, before, learn.model.state_dict().values())) and all(p.grad is None for p in learn.model.parameters())
+    finally: dist.destroy_process_group()
+
 def test_strides():
     x = torch.rand(2,3,64,96),
     assert conv_strides(Net(), x)==(32,None) and conv_strides(nn.Conv2d(3,4,16,16), x)==(16,16)
