@@ -87,6 +87,13 @@ def pretrained(a):
     def body_and_head(m): return [[p for k,p in m.named_parameters() if not k.startswith('classifier.')], params(m.classifier)]
     return Learner(dls, model, splitter=body_and_head, metrics=accuracy)
 
+def vit(a):
+    "ViT-Tiny on patches of 16 pixels, from scratch; its positions are interpolated where images are smaller"
+    import timm
+    dls = get_dls(a)
+    model = timm.create_model('vit_tiny_patch16_224', img_size=a['size'], num_classes=dls.c, dynamic_img_size=True)
+    return Learner(dls, model, metrics=accuracy)
+
 def light(a):
     "A few convolutions"
     dls,width = get_dls(a),a['width']
@@ -235,6 +242,12 @@ def finetune(size, n_train=None):
         dict(size=size, bs=bs, epochs=epochs, lr=2e-3, n_train=n_train, pretrained=True), seeds=5,
         learner=pretrained, fit=fine_tune, needs=('timm',weights), timing=dict(n_train=300), smoke=dict(few, epochs=1, pretrained=False))
 
+by_initial = {
+    'full': full,
+    'from 0.5': Arm('`ProgressiveResize()`: from half of the size', grow()),
+    'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75)),
+    'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
+
 def smallest(size, epochs, stem=None):
     """Size and steps, and by another stem features a side at the last stage, one at a time
 
@@ -244,11 +257,7 @@ def smallest(size, epochs, stem=None):
     strides = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
     return Experiment(
         f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
-        {'full': full,
-         'from 0.5': Arm('`ProgressiveResize()`: from half of the size', grow()),
-         'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75)),
-         'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))},
-        {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
+        by_initial, {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
 
 others = {
     'composer': Arm("Composer's: half size for half of training, full size for the last fifth", by(composer)),
@@ -332,16 +341,25 @@ experiments = dict(
         learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny),
     **{f'finetune-{size}{n and f"-{n}" or ""}': finetune(size, n) for n in (None,300) for size in (160,224)},
     **{f'smallest-{size}-{steps}': smallest(size, epochs) for epochs,steps in ((2,180),(6,540)) for size in (64,96,128)},
+    **{'smallest-32-180': smallest(32, 2)},
     **{f'smallest-{size}-{steps}-{stem}': smallest(size, epochs, stem)
        for epochs,steps in ((2,180),(6,540)) for size,stem in ((64,'fine'),(128,'coarse'))},
     schedules=Experiment(
         '3,000 pictures of Imagenette at 128 px, xresnet18 from scratch, 4 epochs by other schedules',
         with_equal_time({'full': full, 'batch': batch, 'epoch': epoch, **others}), small_imagenette, seeds=5,
         timing=short, smoke=few),
+    vit=Experiment(
+        '3,000 pictures of Imagenette at 128 px, ViT-Tiny on patches of 16 px from scratch, 6 epochs',
+        {**by_initial, 'from 0.5': Arm('`ProgressiveResize(multiple_of=16)`: from half of the size', grow(multiple_of=16)),
+         'from 0.75': Arm('`ProgressiveResize(initial_size=.75, multiple_of=16)`: from three quarters of the size',
+                          grow(initial_size=.75, multiple_of=16))},
+        dict(size=128, bs=32, epochs=6, lr=1e-3, n_train=3000), seeds=5, learner=vit, needs=('timm',), timing=short,
+        smoke=dict(few, size=64)),
     camvid=Experiment(
         'CamVid at 180×240 px, a small U-Net from scratch',
         {'full': full, 'batch': batch, 'epoch': epoch,
-         'quarter': Arm('`ProgressiveResize(initial_size=.25)`: from a quarter of the size', grow(initial_size=.25))},
+         'quarter': Arm('`ProgressiveResize(initial_size=.25)`: from a quarter of the size', grow(initial_size=.25)),
+         **{k: by_initial[k] for k in ('from 0.75','auto')}},
         dict(size=[180,240], bs=8, epochs=20, lr=3e-3, n_train=None), seeds=5,
         learner=segment.learner, find=segment.find_camvid, metric='mean_iou', timing=dict(n_train=80),
         smoke=dict(size=[32,48], bs=4, epochs=2, n_train=16, n_valid=8)),
