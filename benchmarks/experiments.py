@@ -248,6 +248,8 @@ by_initial = {
     'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75)),
     'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
 
+larger_batches = {'max_bs': Arm('`from 0.5` with `max_bs` of four times the batch size', lambda a: grow(max_bs=4*a['bs'])(a))}
+
 def smallest(size, epochs, stem=None):
     """Size and steps, and by another stem features a side at the last stage, one at a time
 
@@ -257,7 +259,7 @@ def smallest(size, epochs, stem=None):
     strides = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
     return Experiment(
         f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
-        by_initial, {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
+        {**by_initial, **(larger_batches if size>64 else {})}, {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
 
 others = {
     'composer': Arm("Composer's: half size for half of training, full size for the last fifth", by(composer)),
