@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', 'repeated', 'Loading', 'conv_strides',
-           'NotMeasured', 'as_not_measured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring', 'suggest',
-           'choose']
+           'NotMeasured', 'as_not_measured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring',
+           'items_per_process', 'suggest', 'choose']
 
-# %% ../nbs/17_auto.ipynb #2d15b43d
-import os, warnings
+# %% ../nbs/17_auto.ipynb #e899d9c9
+import math, os, shutil, warnings
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
 from inspect import signature
+from tempfile import gettempdir
 from time import perf_counter
 
 import torch, torch.distributed as dist
@@ -24,6 +25,7 @@ from torch import nn
 
 from .batch import map_tensors, size_of
 from .compiled import is_compiled
+from .items import DecodeCache
 from .log import mark, seconds_between
 from .prediction import Preview, Suggestion
 from .preflight import first_line, n_items, tile_batch, unwrap_model
@@ -204,7 +206,7 @@ def conv_strides(
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/17_auto.ipynb #74f4381b
+# %% ../nbs/17_auto.ipynb #4b76c42d
 _long = 4 # Seconds of a training and a validation batch of each size, above which no further size is tried
 _waiting = 1.05 # Time of a batch with loading, relative to that without, from which on small items are tried
 
@@ -245,8 +247,9 @@ class Measuring:
         model:nn.Module, # What is trained, on its device
         loaders:tuple, # Training and validation loader; the last one may be None
         step, # Called with this object and a size; returns the seconds to begin and per batch, of training and validation, and the inputs of a batch
+        n_process:int=1, # Processes that share the batches of `run`
     ):
-        self.run,self.model,self.step,self.steps = run,model,step,{}
+        self.run,self.model,self.step,self.n_process,self.steps = run,model,step,n_process,{}
         self.loading = [None if dl is None else Loading(dl) for dl in loaders]
         if self.loading[0].items is None: raise NotMeasured('its loader gives no items beforehand')
         self.device = next(model.parameters()).device
@@ -274,15 +277,41 @@ class Measuring:
                     0., other.added_to(valid, self.device) if other and other.bs and valid else valid]
         return {s: pace(s, step, valid) for s,(_,step,_,valid) in self.steps.items()}
 
-    def small_items(self, smallest):
-        "Return the seconds to read an item by its size, where items are made small, or None if they cannot be"
-        small,final = self.run.with_small_items(),self.run.schedule.final
-        if small is None: return
+    def small_items(self,
+        smallest:tuple, # `(height, width)` in pixels
+    ) -> tuple: # Seconds, seconds, bytes; None where items cannot be made small, or nothing of them can be cached
+        "Return the seconds to read an item of the smallest size, the same from a cache, and the bytes that the cache takes for an item"
+        small = self.run.with_small_items()
         def read(): return small.train.sample_batch(Loading.n, smallest, batch_tfms=False)
-        if read() is None: return
-        first,last = _timed(read)/Loading.n,self.loading[0].seconds
-        share = (area(final)-area(smallest)) or 1
-        return lambda size: first + (last-first)*(area(size)-area(smallest))/share
+        if not small or read() is None: return None,None,None
+        seconds,cache = _timed(read)/Loading.n,DecodeCache(1e9)
+        small.train.cache = cache
+        try:
+            read()
+            return (seconds, _timed(read)/Loading.n, cache.n_bytes/Loading.n) if cache.n_images() else (seconds,None,None)
+        finally: cache.close()
+
+    def growing(self, first, smallest):
+        "Return the seconds to read an item by its size, from `first` seconds at the smallest size to those at full size"
+        final,last = self.run.schedule.final,self.loading[0].seconds
+        return lambda size: first + (last-first)*(area(size)-area(smallest))/((area(final)-area(smallest)) or 1)
+
+    def cache_bytes(self,
+        nbytes:float, # Bytes that the cache takes for an item, or None
+        n_batches:int, # Training batches per epoch and process
+    ) -> float: # 0 if there is not twice as much room on the disk
+        "Return the bytes that the cache takes for all items, each process for itself"
+        needed = math.ceil(n_batches*self.loading[0].bs*self.n_process*(nbytes or 0)/1e8)*1e8
+        return needed if 2*needed*self.n_process<shutil.disk_usage(gettempdir()).free else 0
+
+def items_per_process(
+    run, # A `LearnerRun`, or a `TrainerRun`
+    n_process:int, # Processes that share its batches
+) -> tuple: # What `SizeSchedule.batches_of` takes; None without `max_bs`
+    "Return the items of an epoch and process, and how many are in a batch"
+    if not run.args.max_bs: return
+    n,*budget = run.batch_budget()
+    return -(-n//n_process),*budget
 
 def suggest(
     m:Measuring, # Where nothing has been measured yet
@@ -300,7 +329,7 @@ def suggest(
     if patch and 'multiple_of' not in kept: kept,growth = {**kept, 'multiple_of': patch},replace(growth, multiple_of=patch)
     def preview(paces=None, **kwargs):
         return Preview(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,
-                       compiled=compiled, larger=run.batch_budget() if run.args.max_bs else None, stride=stride, **kwargs)
+                       compiled=compiled, larger=items_per_process(run, m.n_process), stride=stride, **kwargs)
     initials = preview().initial_sizes
     if not initials: return preview().suggest(kept)
     smallest = resolve_initial(initials[-1], final, growth.multiple_of)
@@ -311,11 +340,17 @@ def suggest(
         except Exception as e: return Suggestion(None, 1., [f'the model does not take images of {list(size)} ({first_line(e)})'])
     if smallest not in m.steps: raise NotMeasured('its steps take too long')
     waits = m.paces()[smallest][1]>_waiting*m.steps[smallest][1]
-    small = m.small_items(smallest) if waits and try_items and 'resize_items' not in kept else None
-    new_size = m.new_size()
-    return preview(new_size=new_size, with_items=small and preview(m.paces(small), new_size=new_size)).suggest(kept)
+    new_size,small,cached,nbytes = m.new_size(),None,None,None
+    if waits and try_items and 'resize_items' not in kept: small,cached,nbytes = m.small_items(smallest)
+    def read_in(first): return preview(m.paces(m.growing(first, smallest)), new_size=new_size)
+    res = preview(new_size=new_size)
+    n_small = sum(res.sizes_of(res.schedule, e)[0]!=final for e in range(n_epoch))
+    if small is not None: res.with_items = read_in(small)
+    if nbytes and n_small>1: res.cache_bytes = m.cache_bytes(nbytes, n_batches[0])
+    if res.cache_bytes: res.with_cache = read_in((small + (n_small-1)*cached)/n_small)   # the first epoch fills the cache
+    return res.suggest(kept)
 
-# %% ../nbs/17_auto.ipynb #a43022dc
+# %% ../nbs/17_auto.ipynb #024a61a1
 def _learner_step(learn):
     "Return a function that trains and validates `learn`, which is a copy, on a few batches of a size"
     fixed = n_processes(learn)>1 or is_compiled(learn.model)   # as many steps in all processes; the first one may compile
@@ -339,7 +374,7 @@ def choose(
         warnings.simplefilter('ignore')   # the training shows them
         run = LearnerRun(twin, type(cb)(**{**kept, 'verbose': False, 'cache_items': 0}), n_epoch)
         if not run.schedule: raise NotMeasured('the size of its images is not known before its first batch')
-        m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin))
+        m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin), n_processes(learn))
         with as_not_measured(): res = suggest(m, run.args.growth, kept, n_epoch, n_batches(learn))
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     return from_rank0(learn, res)

@@ -240,7 +240,7 @@ def _with_retry(do_item, i):
         try: return do_item(i)
         finally: _decode_eagerly.reset(token)
 
-# %% ../nbs/11_items.ipynb #da4c0095
+# %% ../nbs/11_items.ipynb #1c77bac8
 def _remove(folder, pid):
     if os.getpid()!=pid: return   # a worker process, which has a copy of this finalizer
     try: os.rename(folder, f'{folder}-gone')   # so that no worker writes into it any more
@@ -304,10 +304,14 @@ class DecodeCache:
         return sum(not o.name.endswith(('used','head','.part')) for o in Path(self.folder).glob('*')) if self.folder else 0
 
     @property
+    def n_bytes(self):
+        "Size on disk in bytes, in units of 1024, together with what was not cached for lack of room"
+        try: return os.path.getsize(f'{self.folder}/used')*1024
+        except OSError: return 0
+    @property
     def is_full(self):
         "True if something was not cached for lack of room"
-        try: return os.path.getsize(f'{self.folder}/used')*1024>self.max_bytes
-        except OSError: return False
+        return self.n_bytes>self.max_bytes
 
     def _put(self, path, b):
         with open(f'{self.folder}/used', 'ab', buffering=0) as used:

@@ -18,7 +18,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import noop, patch
 from fastprogress.fastprogress import progress_bar
 
-from .auto import Stopwatch, arguments, conv_strides, from_rank0, n_batches, n_processes, shadow_learner
+from .auto import Stopwatch, arguments, conv_strides, from_rank0, items_per_process, n_batches, n_processes, shadow_learner
 from .check import expect, is_int, is_real, size_str
 from .compiled import CompileCost, is_compiled
 from .batch import leaves, size_of
@@ -71,7 +71,7 @@ def _measure(twin, plan, size, n_batch, seconds=None):
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return watch.paces(n_warm)
 
-# %% ../nbs/20_preview.ipynb #34f96886
+# %% ../nbs/20_preview.ipynb #0f17f93f
 def _three(sizes):
     "Return the first and the last of `sizes`, and the one whose area is nearest to their mean area"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -132,10 +132,8 @@ def preview_resize(self:Learner,
     found = dict(zip(points, found))
     paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
-    larger = plan.batch_budget() if cb.max_bs else None
-    if larger: larger = (-(-larger[0]//n_processes(self)), *larger[1:])   # per process
     res = Preview(plan.schedule, n_epoch, n_batches(self), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
-                  begins=begins, larger=larger, stride=stride, new_size=new_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
+                  begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, new_size=new_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})
     if minutes is not None: res = res.within(minutes)
     if show_plot: res.plot()

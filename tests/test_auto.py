@@ -1,5 +1,9 @@
 "`ProgressiveResize('auto')`: what it measures, what it chooses, and that it leaves no trace; `torch.compile` beside few sizes"
 import pytest, torch
+from tempfile import gettempdir
+from types import SimpleNamespace
+from PIL import Image
+from PIL.ImageFile import ImageFile
 from fastai.callback.progress import ProgressCallback
 import torch._dynamo
 from fastresize.auto import choose, conv_strides
@@ -159,6 +163,27 @@ def test_small_items_where_the_model_waits(clock, capsys):
     learn = auto(128, clock, dls=dls, resize_items=True)
     learn.fit(2)
     assert chosen(learn)==dict(resize_items=True)
+
+@pytest.mark.parametrize('room,n_epoch', [(1e12,4), (1.5e8,4), (1e12,1)])
+def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(clock, capsys, monkeypatch, tmp_path, room, n_epoch):
+    "Decoding takes a tenth of a second at full size, and half of it where it is drafted small, by the clock of the test"
+    prepare = ImageFile.load_prepare
+    def slow(self):
+        clock.sleep(.05+.05*self.size[0]*self.size[1]/512**2)
+        return prepare(self)
+    monkeypatch.setattr(ImageFile, 'load_prepare', slow)
+    monkeypatch.setattr('fastresize.auto.shutil.disk_usage', lambda path: SimpleNamespace(free=room, total=room))
+    files = [tmp_path/f'{i}.jpg' for i in range(32)]
+    for i,f in enumerate(files): Image.fromarray(np.random.default_rng(i).integers(0, 255, (512,512,3), dtype=np.uint8)).save(f)
+    block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: int(f.stem)%2, splitter=IndexSplitter(range(8)), item_tfms=Resize(256))
+    learn = auto(clock=clock, model=Net(clock, seconds=lambda h, w: .001*h*w/256**2), dls=block.dataloaders(files, bs=8, num_workers=0, device='cpu'))
+    learn.fit(n_epoch)
+    is_cached = n_epoch==4 and room==1e12
+    assert chosen(learn)==dict(resize_items=True, **(dict(cache_items=1e8) if is_cached else {}))
+    out = capsys.readouterr().out
+    assert ('resize_items=True, cache_items=1e8)`' in out and 'more if they stay on disk, decoded, in up to 0.1 GB' in out)==is_cached
+    assert learn.seen.train[0]==(128,128) and (n_epoch==1 or learn.seen.train[-1]==(256,256))
+    assert not [o for o in Path(gettempdir()).glob('fastresize-*') if o.stat().st_mtime>files[0].stat().st_mtime]
 
 @pytest.mark.parametrize('size', [64,96])
 def test_a_budget_of_minutes(clock, size):
