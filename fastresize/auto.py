@@ -7,7 +7,7 @@ __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', '
            'NotMeasured', 'as_not_measured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring',
            'items_per_process', 'suggest', 'choose']
 
-# %% ../nbs/17_auto.ipynb #e899d9c9
+# %% ../nbs/17_auto.ipynb #a7702de5
 import math, os, shutil, warnings
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
@@ -27,9 +27,10 @@ from .batch import map_tensors, size_of
 from .compiled import is_compiled
 from .items import DecodeCache
 from .log import mark, seconds_between
-from .prediction import Preview, Suggestion
+from .prediction import Prediction, Suggestion, choose_arguments, initial_sizes
 from .preflight import first_line, n_items, tile_batch, unwrap_model
 from .probe import batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
+from .resize import resize_batch
 from .schedule import Growth, area, resolve_initial
 from .training import LearnerRun
 
@@ -186,27 +187,32 @@ def _timed(f):
     f()
     return perf_counter()-start
 
-# %% ../nbs/17_auto.ipynb #7caf7210
+# %% ../nbs/17_auto.ipynb #777d384e
 def conv_strides(
     model:nn.Module, # Any model
     xb:tuple, # Inputs of a batch, on the model's device
 ) -> tuple: # Two numbers of pixels; None where the model has no such convolution, or does not take one item
     "Return the pixels per feature, on one side, at the last convolution with a kernel, and the size of the patches of a patch embedding"
-    model,(h,w),sides,patches = unwrap_model(model),size_of(xb),[],[]
+    model,sides,patches = unwrap_model(model),[],[]
     def see(m, _, out):
         if out.ndim==4 and max(m.kernel_size)>1: sides.append(max(h/out.shape[-2], w/out.shape[-1]))
         if m.kernel_size==m.stride and min(m.stride)>=8: patches.append(m.stride[0])
     handles = [m.register_forward_hook(see) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    training = model.training
+    training,own_size = model.training,size_of(xb)
+    one = tile_batch(xb, 1)
     try:
-        with torch.no_grad(), torch.compiler.set_stance('force_eager'): model.eval()(*tile_batch(xb, 1))
-    except Exception: pass   # what was seen up to there counts
+        for h,w in dict.fromkeys([tuple(-(-s//64)*64 for s in own_size), own_size]):   # 72 px in three features would be 24 px each
+            sides.clear()
+            try:
+                with torch.no_grad(), torch.compiler.set_stance('force_eager'): model.eval()(*resize_batch(one, size=(h,w))[0])
+                break
+            except Exception: pass   # what was seen up to there counts, unless the model takes its own size alone
     finally:
         model.train(training)
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/17_auto.ipynb #4b76c42d
+# %% ../nbs/17_auto.ipynb #d82e1e93
 _long = 4 # Seconds of a training and a validation batch of each size, above which no further size is tried
 _waiting = 1.05 # Time of a batch with loading, relative to that without, from which on small items are tried
 
@@ -270,7 +276,7 @@ class Measuring:
         return min(begins + begins_valid for begins,_,begins_valid,_ in self.steps.values())
 
     def paces(self, item_seconds=lambda size: None):
-        "Return the paces of a `Preview`; `item_seconds` gives the seconds to read an item for training at a size"
+        "Return the paces of a `Prediction`; `item_seconds` gives the seconds to read an item for training at a size"
         def pace(size, step, valid):
             train,other = self.loading
             return [0., train.added_to(step, self.device, self.factor(size), item_seconds(size)),
@@ -327,11 +333,11 @@ def suggest(
     xb = m.at(final)
     stride,patch = conv_strides(m.model, xb)
     if patch and 'multiple_of' not in kept: kept,growth = {**kept, 'multiple_of': patch},replace(growth, multiple_of=patch)
-    def preview(paces=None, **kwargs):
-        return Preview(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,
+    def predict(paces=None, **kwargs):
+        return Prediction(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,
                        compiled=compiled, larger=items_per_process(run, m.n_process), stride=stride, **kwargs)
-    initials = preview().initial_sizes
-    if not initials: return preview().suggest(kept)
+    initials = initial_sizes(predict())
+    if not initials: return choose_arguments(predict(), kept)
     smallest = resolve_initial(initials[-1], final, growth.multiple_of)
     middle = tuple(round((a+b)/2/growth.multiple_of)*growth.multiple_of for a,b in zip(smallest, final))
     for size in [smallest] if compiled else [smallest,middle]:
@@ -342,13 +348,13 @@ def suggest(
     waits = m.paces()[smallest][1]>_waiting*m.steps[smallest][1]
     new_size,small,cached,nbytes = m.new_size(),None,None,None
     if waits and try_items and 'resize_items' not in kept: small,cached,nbytes = m.small_items(smallest)
-    def read_in(first): return preview(m.paces(m.growing(first, smallest)), new_size=new_size)
-    res = preview(new_size=new_size)
-    n_small = sum(res.sizes_of(res.schedule, e)[0]!=final for e in range(n_epoch))
+    def read_in(first): return predict(m.paces(m.growing(first, smallest)), new_size=new_size)
+    res = predict(new_size=new_size)
+    n_small = sum(res.sizes_of(e)[0]!=final for e in range(n_epoch))
     if small is not None: res.with_items = read_in(small)
     if nbytes and n_small>1: res.cache_bytes = m.cache_bytes(nbytes, n_batches[0])
     if res.cache_bytes: res.with_cache = read_in((small + (n_small-1)*cached)/n_small)   # the first epoch fills the cache
-    return res.suggest(kept)
+    return choose_arguments(res, kept)
 
 # %% ../nbs/17_auto.ipynb #024a61a1
 def _learner_step(learn):

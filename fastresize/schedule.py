@@ -19,7 +19,7 @@ from fastcore.meta import delegates
 
 from .check import as_size, count_str, expect, is_int, is_real, is_sequence
 
-# %% ../nbs/01_schedule.ipynb #e5bdfecf
+# %% ../nbs/01_schedule.ipynb #81bd5ee8
 def resolve_initial(
     initial_size:int|float|tuple, # A float is a fraction of `final`; an int or `(height, width)` is in pixels
     final:tuple, # Final `(height, width)` in pixels
@@ -27,10 +27,12 @@ def resolve_initial(
 ) -> tuple: # `(height, width)` in pixels
     "Return the initial size in pixels, or raise `ValueError` unless it is smaller than `final`"
     accepted = 'a fraction between 0 and 1, or pixels below the final size' + (f' {list(final)}' if max(final)<10**9 else '')
+    if isinstance(initial_size, str): accepted += ", or 'auto' in a callback, which has a model to measure"
     if isinstance(initial_size, Real) and not is_int(initial_size):
         expect(is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
         hw = tuple(int(initial_size*s + 1e-9) for s in final)
     else:
+        expect(initial_size!=1, 'initial_size', initial_size, f'{accepted}: an int is in pixels')
         expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
         hw = as_size(initial_size, 'initial_size')
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))
@@ -171,7 +173,7 @@ def _sizes(initial, final, by, n, multiple_of):
     def side(i, f, k): return i + (f-i)*k*by//gap//multiple_of*multiple_of
     return (initial, *(tuple(side(i,f,k) for i,f in zip(initial,final)) for k in range(1,n)), final)
 
-# %% ../nbs/01_schedule.ipynb #2195b1fa
+# %% ../nbs/01_schedule.ipynb #83233ec2
 @dataclass(frozen=True)
 class Growth:
     "Arguments that make a schedule for any final size and length. Raises `ValueError` for values that can never work"
@@ -206,7 +208,8 @@ class Growth:
         expect(multiple_of<=min(final), 'multiple_of', multiple_of, f'at most the shorter side of the final size {list(final)}')
         initial = self.initial(final)
         start,finish = [_as_epoch(getattr(self, k), n_epoch, k) for k in ('start','finish')]
-        expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {start:.4g} and {finish:.4g} of {n_epoch})')
+        hint = '' if is_int(self.start)==is_int(self.finish) else '; an int is an epoch, a float is a fraction of the training'
+        expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {start:.4g} and {finish:.4g} of {n_epoch}{hint})')
         gap,by = pixels_to_grow(initial, final),math.ceil(self.increase_by/multiple_of)*multiple_of
         if self.increase_mode==IncreaseMode.Batch: by,epochs = _batch_growths(gap, by, start, finish)
         else:                                      by,epochs = _epoch_growths(gap, by, start, finish, multiple_of)

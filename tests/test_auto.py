@@ -7,7 +7,7 @@ from PIL.ImageFile import ImageFile
 from fastai.callback.progress import ProgressCallback
 import torch._dynamo
 from fastresize.auto import choose, conv_strides
-from fastresize.prediction import Preview, Suggestion
+from fastresize.prediction import Preview, Suggestion, choose_arguments
 from fastresize.schedule import Growth
 from util import *
 
@@ -35,10 +35,10 @@ def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
     assert chosen(learn)==arguments and learn.seen.train[0]==(first,first) and learn.seen.train[-1]==(size,size)
     out = capsys.readouterr().out
     if arguments is None:
-        assert f"'auto': Stay at full size: the last convolution has {size//32} features on a side, and smaller images would leave it fewer than 2." in out
+        assert "'auto': Stay at full size: a feature of the last convolution covers 32 px, and images should have 2 of these on a side, 64 px." in out
         assert {*learn.seen.train}=={*learn.seen.valid}=={(size,size)}
     else: assert "'auto': `ProgressiveResize(" in out and 'of the time at full size' in out
-    if arguments: assert '64 px: the last convolution keeps 2 features on a side' in out
+    if arguments: assert '64 px: 2 features of the last convolution on a side' in out
 
 def test_full_size_where_small_images_are_no_quicker(clock, capsys):
     learn = auto(128, model=Net(clock, seconds=lambda h, w: 1.))
@@ -247,6 +247,7 @@ def test_a_model_inside_ddp_that_cannot_be_copied_is_restored(tmp_path):
 def test_strides():
     x = torch.rand(2,3,64,96),
     assert conv_strides(Net(), x)==(32,None) and conv_strides(nn.Conv2d(3,4,16,16), x)==(16,16)
+    assert {conv_strides(Net(), (torch.rand(2,3,s,s),)) for s in (48,72,100)}=={(32,None)}   # not 24, 24 and 25 by the features that there are
     assert conv_strides(nn.Sequential(nn.Conv2d(3,4,3,2,1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4,4,1)), x)==(2,None)   # as in squeeze-and-excitation
     assert conv_strides(nn.Sequential(Flatten(), nn.Linear(3*64*96,2)), x)==(None,None)
     m = Net().train()
@@ -262,18 +263,18 @@ def preview(full=128, epochs=8, new_size=0., small=.3, **kwargs):
 
 @pytest.mark.parametrize('new_size,sizes', [(0.,17), (.1,17), (.3,5), (.6,3), (1.,2), (9.,2)])
 def test_as_many_sizes_as_cost_little(new_size, sizes):
-    s = preview(new_size=new_size).suggest({})
+    s = choose_arguments(preview(new_size=new_size), {})
     assert len(s.preview.schedule.sizes)==sizes
     assert (f'{sizes} sizes, because each takes' in str(s))==(sizes<17)
 
 def test_sizes_that_cost_more_than_they_save():
-    s = preview(new_size=60.).suggest({})
+    s = choose_arguments(preview(new_size=60.), {})
     assert s.arguments is None and s.cost==1
 
 def test_hindsight():
     "By its own clock: small images were no quicker, or not much"
     from types import SimpleNamespace as N
-    s = preview().suggest({})
+    s = choose_arguments(preview(), {})
     def times(small): return {(64,64): N(seconds=10*small, n_timed=10), (128,128): N(seconds=1., n_timed=10)}
     assert s.hindsight(times(.03)) is None
     assert s.hindsight(times(.095)) is None   # full size is not a twentieth quicker

@@ -19,7 +19,7 @@ def test_the_same_choice_as_fastai(clock, capsys, size, arguments, first):
     module,cb,_ = fitted(clock, size)
     assert cb.chosen==dict(arguments=arguments) and module.train_sizes[0]==(first,first) and module.train_sizes[-1]==(size,size)
     out = capsys.readouterr().out
-    assert ("'auto': Stay at full size: the last convolution has 2 features" if arguments is None else "'auto': `ProgressiveResize") in out
+    assert ("'auto': Stay at full size: a feature of the last convolution covers 32 px" if arguments is None else "'auto': `ProgressiveResize") in out
 
 def test_full_size_where_small_images_are_no_quicker(clock):
     module,cb,_ = fitted(clock, module=Module(clock, seconds=lambda h, w: 1.))

@@ -244,7 +244,14 @@ def test_a_preview_with_larger_batches_measures_them():
     learn = learner(make_dls(*aug_transforms(), n=160), model=Model())
     p = learn.preview_resize(4, n_batch=1, show_plot=False, max_bs=32, increase_by=8, try_sizes=False, preallocate=False)
     assert {(32,32),(8,64)}<=counts and p.larger==(128,8,32,True)
-    assert len(p.sizes_of(p.schedule, 0))==4 and len(p.sizes_of(SizeSchedule((64,)), 0))==16
+    assert len(p.sizes_of(0))==4 and len(p.at_full_size().sizes_of(0))==16
+
+def test_noise_suggests_nothing():
+    "Batches of 48 px that come out quicker than those of 32 are no reason to train at 48"
+    paces = {(s,s): [0.,t,0.,0.] for s,t in ((32,.1),(48,.086),(64,.1))}
+    def of(**kwargs): return Preview(Growth().schedule(64, 8), 8, (8,0), paces, growth=Growth(), **kwargs)
+    noisy = of(arguments={})
+    assert noisy.suggested is None and str(noisy).endswith(' It does not pay here: a batch of 32 px takes 1.00 of the time of one of 64 px. Stay at full size.')
 
 def test_a_preview_warns_of_nothing():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
