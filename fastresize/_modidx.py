@@ -151,6 +151,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastresize.bench._Table': ('bench.html#_table', 'fastresize/bench.py'),
                                   'fastresize.bench._Table.before_fit': ('bench.html#_table.before_fit', 'fastresize/bench.py'),
                                   'fastresize.bench._Table.write': ('bench.html#_table.write', 'fastresize/bench.py'),
+                                  'fastresize.bench.as_initial': ('bench.html#as_initial', 'fastresize/bench.py'),
                                   'fastresize.bench.check_numbers': ('bench.html#check_numbers', 'fastresize/bench.py'),
                                   'fastresize.bench.compare': ('bench.html#compare', 'fastresize/bench.py'),
                                   'fastresize.bench.device_name': ('bench.html#device_name', 'fastresize/bench.py'),

@@ -33,9 +33,20 @@ def test_progress_bars_and_the_sentence(run):
     assert 'Progressively increase the initial image size of [16, 16] by 8 pixels' in r.stdout
     assert r.stdout.count('train_loss')==3 and '\r' not in r.stdout and len(r.stdout)<3000, 'the table alone, where there is no terminal'
 
+@pytest.mark.parametrize('initial,first', [('.75',24), ('20',20)])
+def test_another_initial_size_and_auto(run, capsys, monkeypatch, initial, first):
+    "What the front page tells people to try, can be compared"
+    monkeypatch.chdir(run[0])
+    main(data='pics', size=32, epochs=2, bs=16, workers=0, increase_by=8, modes='batch,auto', initial_size=float(initial), out='other')
+    out = capsys.readouterr().out
+    assert f'initial image size of [{first}, {first}]' in out and "'auto': Stay at full size" in out
+    assert [o['mode'] for o in json.loads((run[0]/'other/results.json').read_text())['runs']]==['batch','auto']
+
 @pytest.mark.parametrize('args,words', [
     (['--data','nowhere'], '--data nowhere: expected `imagenette`, `demo`, or a folder with `train` and `val`'),
-    (['--modes','full,fast'], '--modes full,fast: expected a list of full, batch, epoch; found fast'),
+    (['--modes','full,fast'], '--modes full,fast: expected a list of full, batch, epoch, auto; found fast'),
+    (['--initial-size','1'], '--size 128 --initial-size 1 --increase-by 16: `initial_size`=1: expected a fraction between 0 and 1, or pixels'),
+    (['--initial-size','200'], '`initial_size`=200: expected a fraction between 0 and 1, or pixels below the final size [128, 128]'),
     (['--increase-by','0'], '`increase_by`=0: expected an int above 0'),
     (['--arch','xresnet19'], '--arch xresnet19: expected a model of fastai or torchvision'),
     (['--workers','-1'], '--workers -1: expected a number of 0 or more'),
