@@ -71,9 +71,9 @@ def seconds_between(
 
 # %% ../nbs/12_log.ipynb #d9297057
 def launch_advice():
-    "Say what may help if a step takes as long on small images as on large ones; an empty string without a GPU"
+    "Return what may help if a step takes as long on small images as on large ones; an empty string without a GPU"
     if not torch.cuda.is_available(): return ''
-    return ('; a fast GPU waits for the processor to launch each step, so larger batches or a fused optimizer '
+    return ('; a fast GPU waits for the CPU to launch each step, so larger batches or a fused optimizer '
             '(`opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))`) may help')
 
 class BatchTimer:
@@ -101,30 +101,30 @@ class BatchTimer:
     def message(self,
         full_size:tuple, # `(height, width)` in pixels
         resize_items:bool=False, # True if items are made small already
-        bs_factor=lambda size: 1, # Called with a size: images in such a batch, relative to one at full size
+        bs_factor=lambda size: 1, # Called with a size; returns the number of images in such a batch, relative to a full-size batch
     ) -> str: # None if too little was measured
-        "Say how much time small images have saved; and why, if that is little or nothing"
+        "Return a message on how much time small images saved, and why if it is little or nothing"
         known = sorted((s for s,t in self.times.items() if t.n_timed>=3), key=area)
         if len(known)<2 or known[-1]!=full_size or sum(t.seconds for t in self.times.values())<self.min_seconds: return
         smallest = self.times[known[0]]
         seconds = [self.times[s].seconds/self.times[s].n_timed/bs_factor(s) for s in known]   # for as many images as at full size
         n_images = [t.n*bs_factor(s) for s,t in self.times.items()]
         mean = np.average(np.interp([area(s) for s in self.times], [area(s) for s in known], seconds), weights=n_images)
-        message = (f'Images of {size_str(known[0])} px took {seconds[0]/seconds[-1]:.2f} of the time of {size_str(full_size)} px: '
-                   f'the training batches took about {mean/seconds[-1]:.2f} of what they take at full size.')
+        message = (f'Images of {size_str(known[0])} px took {seconds[0]/seconds[-1]:.2f} of the time of {size_str(full_size)} px images; '
+                   f'all training batches took about {mean/seconds[-1]:.2f} of their time at full size.')
         if mean<=.9*seconds[-1]: return message
         wait,remedy = smallest.waiting/smallest.seconds,'more workers' if resize_items else '`resize_items=True`'
-        if seconds[0]<.75*seconds[-1]: why = 'too few of them were below full size'
+        if seconds[0]<.75*seconds[-1]: why = 'too few training batches were below full size'
         elif wait>.5: why = f'the model waited for data {wait:.0%} of the time; {remedy} may help'
-        else: why = f'either the steps are too short for the size to matter, or something else takes the time{launch_advice()}'
+        else: why = f'either the steps are too short for the size to matter, or the time is spent elsewhere{launch_advice()}'
         return f'{message} Progressive resizing gave no speed-up in this run: {why}.'
 
 # %% ../nbs/12_log.ipynb #0b1763a5
 class SizeLog:
-    "The size in whatever `learn` logs to, for one fit"
+    "Add the size to everything that `learn` logs to, for one fit"
     def __init__(self,
         learn, # A `Learner`
-        square:bool=True, # True if all sizes that are known are square
+        square:bool=True, # True if all known sizes are square
     ):
         self.learn,self.square,self.size,self.rec,self.timer = learn,square,None,getattr(learn, 'recorder', None),BatchTimer()
         self.values,csv_columns = getattr(self.rec, 'values', None),csv_size_columns(learn)   # `values` is a new list in each fit
@@ -214,6 +214,6 @@ class Trackers:
         for cb,best in ({} if self.reached else self.orig_best).items(): cb.best = best
 
     def message(self) -> str: # None without such callbacks
-        "Say what this means for the callbacks of the learner"
+        "Return a message on what this means for the trackers of the learner"
         names = ', '.join(dict.fromkeys(f'`{type(cb).__name__}`' for cb in self.cbs if not getattr(cb, 'every_epoch', False)))
         if names: return f'{names}: only epochs validated at {size_str(self.largest)} px count towards the best model.'

@@ -211,7 +211,7 @@ def scratch_dataset(
 def isolated(
     dl, # A fastai or PyTorch loader
 ):
-    "Read items of `dl` in this context without a trace. Gives True if that would consume an item"
+    "Read items of `dl` in this context without side effects. Yields True if that would consume an item"
     with scratch_dataset(dl):
         generators,single_pass = _scratch.get(id(dl), ((),False))
         with no_trace(generators=generators), with_split_idx(dl): yield single_pass
@@ -237,7 +237,7 @@ def run_batch_tfms(
     dl, # A fastai loader
     b, # A batch from `some_items(dl, n, batch_tfms=False)`, which is not modified
 ): # A batch
-    "Run the batch transforms of `dl` on `b`, outside an iteration and without a trace"
+    "Run the batch transforms of `dl` on `b`, outside an iteration and without side effects"
     dl = unwrap_dl(dl)
     with isolated(dl): return dl.after_batch(map_tensors(torch.clone, b))
 
@@ -246,7 +246,7 @@ def some_items(
     n:int=1, # Number of items; from a list of batches, the first ones of its first batch
     batch_tfms:bool=True, # Apply fastai's batch transforms
 ): # A batch as the loader makes it, or None if reading an item would consume it
-    "Make a batch of `n` items, evenly spaced over the dataset of `dl`, without a trace. Raises what making the batch raises"
+    "Make a batch of `n` items, evenly spaced over the dataset of `dl`, without side effects. Raises what making the batch raises"
     dl = unwrap_dl(dl)
     if isinstance(dl, (list,tuple)): return map_tensors(lambda t: t[:n], dl[0]) if dl else None
     if not (is_fastai_loader(dl) or isinstance(dl, TorchDataLoader)): return

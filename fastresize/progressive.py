@@ -28,17 +28,17 @@ from .schedule import Growth, IncreaseMode, SizeSchedule
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
-    "Return a warning if this fit resumes a training that has reached full size with smaller images, or None"
+    "Return a warning if this fit uses smaller images although it resumes a run that had reached full size, or None"
     epoch,reached = _first_epoch(cb.learn),cb.full_size_reached
     first = cb.training_run.epoch_sizes(epoch, n_batch)[0][0] if epoch<cb.n_epoch else reached
     if epoch and reached and any(a<b for a,b in zip(first, reached)):
-        return (f'`start_epoch`={epoch}: an earlier fit came to {list(reached)}, and this one goes on with smaller images, of {list(first)}. '
-                f'`start` and `finish` as ints of the earlier training, or a fit without `ProgressiveResize`, stay at full size')
+        return (f'`start_epoch`={epoch}: an earlier fit reached {list(reached)}, but this one continues with smaller images, {list(first)}. '
+                f'To stay at full size, pass the `start` and `finish` of the earlier training as ints, or fit without `ProgressiveResize`')
 
 def _chosen(cb):
     "Return a `ProgressiveResize` with the arguments that 'auto' chooses for this fit, or None for full size"
     epoch = _first_epoch(cb.learn)
-    expect(not epoch or cb.chosen, 'start_epoch', epoch, "0 with `ProgressiveResize('auto')`, which might choose otherwise than before; "
+    expect(not epoch or cb.chosen, 'start_epoch', epoch, "0 with `ProgressiveResize('auto')`, which might make another choice than before; "
            'to resume, pass the `ProgressiveResize(...)` that it printed')
     if not epoch:
         try:
@@ -46,14 +46,14 @@ def _chosen(cb):
             cb._say(f"'auto': {cb.chosen}")
         except NotMeasured as e:
             cb.chosen = Suggestion(kept_arguments(cb), 1.)
-            cb._say(f"'auto' could not measure this training, because {e}. It takes `{cb.chosen.call}`.")
+            cb._say(f"'auto' could not measure this training, because {e}. It uses `{cb.chosen.call}`.")
     return None if cb.chosen.arguments is None else ProgressiveResize(**{'verbose': cb.verbose, **cb.chosen.arguments})
 
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Arguments that cannot work raise `ValueError`, at construction if possible, else before the first step.
-    `learn.progressive_resize.schedule` is the schedule of the running or last fit, and `learn.progressive_resize.current_size` the size of
+    Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step.
+    `learn.progressive_resize.schedule` is the schedule of the current or last fit, and `learn.progressive_resize.current_size` the size of
     its last batch, `(height, width)` in pixels."""
     _stateattrs = 'training_run','loop','log','first_steps','compiling','trackers' # state of the running fit
     training_run = loop = log = first_steps = compiling = trackers = None
@@ -64,25 +64,25 @@ class ProgressiveResize(OnlyTrains):
         finish:int|float=0.75, # Last growth: a float is a fraction of training, an int an epoch (from 0)
         increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
         increase_mode:IncreaseMode|str=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
-        resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest, bicubic; with an extra resize any of `F.interpolate`
-        resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
+        resize_mode:str='bilinear', # Interpolation below full size: bilinear, nearest, bicubic; with an extra resize, any mode of `F.interpolate`
+        resize_valid:bool=True, # Validate at the current training size; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
-        add_resize:bool=False, # Resize finished batches, do not set the size of batch transforms; always if no transform decides the size
-        resize_targ=None, # With an extra resize, None or True: targets over pixels; False: none; or a mode; or a dict by key or position
-        preallocate_bs:int=None, # Images in the dry run; by default those of the first batch
+        add_resize:bool=False, # Resize finished batches instead of setting the size of batch transforms; always done if no transform decides the size
+        resize_targ=None, # With an extra resize, None or True: resize dense targets such as masks; False: none; or a mode; or a dict of these by key or position
+        preallocate_bs:int=None, # Number of images in the dry run; by default as many as in the first batch
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
-        empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
-        verbose:bool=True, # Print the schedule when a training begins
+        empty_cache:bool=False, # Empty the CUDA cache before each epoch with a new size (Epoch mode)
+        verbose:bool=True, # Print the schedule when training begins
         method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two always in an extra resize
         multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
-        schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
+        schedule:SizeSchedule=None, # Use this schedule instead of one made from the arguments above
         pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
         try_sizes:bool=True, # Try every size on a copy of the model before the first step
         resize_items:bool=False, # Decode and crop images at the size of their batch, which makes loading faster
         cache_items:int=0, # With `resize_items`: maximum bytes on disk for decoded images during the training, per process
         max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
         scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
-        frozen:bool=True, # Train on small images also while layers are frozen, as in `fine_tune`'s first phase; False: at full size then
+        frozen:bool=True, # Also train on small images while layers are frozen, as in `fine_tune`'s first phase; False: stay at full size then
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
@@ -90,7 +90,7 @@ class ProgressiveResize(OnlyTrains):
         self.growth = Growth(.5 if self.auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
-        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, and `resize_items=True` beside it')
+        expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, with `resize_items=True`')
 
     def stop(self):
         "Undo all changes, and stop progressive resizing for this fit"
@@ -105,8 +105,8 @@ class ProgressiveResize(OnlyTrains):
         if not len(self.dls.train): return warn(no_batches)
         is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))
         self.body_was_frozen |= is_frozen
-        if not self.frozen and is_frozen: return self._say('Images have full size while layers are frozen.')
-        if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected it on the learner or in `fit(cbs=...)`, not in both')
+        if not self.frozen and is_frozen: return self._say('Images stay at full size while layers are frozen.')
+        if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected one, on the learner or in `fit(cbs=...)`, not in both')
         args = _chosen(self) if self.auto else self
         if args is None: self.schedule = self.current_size = None   # full size
         plan = args and LearnerRun(self.learn, args, self.n_epoch)
@@ -133,7 +133,7 @@ class ProgressiveResize(OnlyTrains):
     def _on(self): return None not in (self.training_run, self.learn) and not self.learn.lock.locked()   # may be removed in mid-epoch
 
     def before_train(self):
-        "Make the batches of the epoch at their sizes"
+        "Start making the batches of the epoch at their scheduled sizes"
         if not self._on: return
         self.log.begin()
         if self.trackers: self.trackers.close()
@@ -165,7 +165,7 @@ class ProgressiveResize(OnlyTrains):
     after_validate = after_cancel_epoch = after_train
 
     def after_epoch(self):
-        "Have trackers compare only losses at one size"
+        "Let trackers compare only losses at one size"
         if self._on and self.trackers: self.trackers.epoch_ends(self.training_run.size)
 
     def _pause(self):

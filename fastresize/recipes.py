@@ -556,7 +556,7 @@ def fit_minutes(self:Learner,
     preview = preview.within(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     needed = (preview.full_seconds/preview.n_epoch + spent)/60
-    expect(n, 'minutes', minutes, f'at least {needed:.2g}, which measuring and 1 epoch would take')
+    expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for measuring and 1 epoch')
     say = print if verbose and not rank_distrib() else noop
     say(f'{count_str(n, "epoch")} will fit.')
     timed = _TimedFit(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')

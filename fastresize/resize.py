@@ -155,13 +155,13 @@ def _like_input(x, xs): return rebuild(x, enumerate(xs)) if isinstance(x, (tuple
 
 def resize_batch(
     x, # Images `(N, C, H, W)` of floats or bytes, also in tuples, lists, dicts and dataclasses; or one image `(C, H, W)`
-    y=None, # Targets: labels, masks `(N, H, W)` of class numbers, images, points, boxes, or tuples of these
+    y=None, # Targets: labels, masks `(N, H, W)` of class indices, images, points, boxes, or tuples of these
     size:int|tuple=None, # `(height, width)` in pixels; an int is a square
     scale:float=None, # Instead of `size`: fraction of the current size, in (0, 1]
     method:str='interpolate', # `interpolate`, `crop` (one random window for the batch) or `lowpass` (the low frequencies)
     mode:str='bilinear', # Interpolation of images: any 2D mode of `F.interpolate`
     antialias:bool=True, # Apply an antialiasing filter when bilinear or bicubic shrinks
-    resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+    resize_targ=None, # None or True: resize dense targets such as masks; False: none; or a mode; or a dict of these by key or position
     names=None, # Positions, keys or attributes of the image inputs; by default all that look like images
 ) -> tuple: # `(x, y)`
     "Resize the images of a batch once, on their device. Raises `ValueError` for arguments that cannot work"

@@ -135,7 +135,7 @@ def test_a_model_of_one_size_stays_there(clock, capsys):
     learn = auto(128, model=Fixed(clock))
     learn.fit(1)
     assert chosen(learn) is None and {*learn.seen.train}=={(128,128)}
-    assert 'Stay at full size: the model does not take images of [64, 64] (AssertionError: Input height (64) does not match model (128))' in capsys.readouterr().out
+    assert 'Stay at full size: the model cannot take images of [64, 64] (AssertionError: Input height (64) does not match model (128))' in capsys.readouterr().out
 
 def test_what_cannot_be_measured_goes_by_the_defaults(clock, capsys):
     "A training that needs a callback of the user's"
@@ -148,7 +148,7 @@ def test_what_cannot_be_measured_goes_by_the_defaults(clock, capsys):
     learn.fit(2)
     assert learn.seen.train[0]==(64,64) and learn.seen.train[-1]==(128,128)
     out = capsys.readouterr().out
-    assert "'auto' could not measure this training, because TypeError" in out and 'It takes `ProgressiveResize(increase_by=16)`.' in out
+    assert "'auto' could not measure this training, because TypeError" in out and 'It uses `ProgressiveResize(increase_by=16)`.' in out
 
 def test_small_items_where_the_model_waits(clock, capsys):
     class Slow(ItemTransform):
@@ -159,7 +159,7 @@ def test_small_items_where_the_model_waits(clock, capsys):
     dls = make_dls(*aug_transforms(), size=(160,160), item_tfms=[Resize(128),Slow()])
     learn = auto(128, clock, dls=dls)
     learn.fit(2)
-    assert chosen(learn)==dict(resize_items=True) and 'small items save 600 ms a batch of 64 px' in capsys.readouterr().out
+    assert chosen(learn)==dict(resize_items=True) and 'small items save 600 ms per batch at 64 px' in capsys.readouterr().out
     learn = auto(128, clock, dls=dls, resize_items=True)
     learn.fit(2)
     assert chosen(learn)==dict(resize_items=True)
@@ -181,7 +181,7 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
     is_cached = n_epoch==4 and room==1e12
     assert chosen(learn)==dict(resize_items=True, **(dict(cache_items=1e8) if is_cached else {}))
     out = capsys.readouterr().out
-    assert ('resize_items=True, cache_items=1e8)`' in out and 'more if they stay on disk, decoded, in up to 0.1 GB' in out)==is_cached
+    assert ('resize_items=True, cache_items=1e8)`' in out and 'more if they are cached, decoded, in up to 0.1 GB on disk' in out)==is_cached
     assert learn.seen.train[0]==(128,128) and (n_epoch==1 or learn.seen.train[-1]==(256,256))
     assert not [o for o in Path(gettempdir()).glob('fastresize-*') if o.stat().st_mtime>files[0].stat().st_mtime]
 
@@ -216,7 +216,7 @@ def test_plain_loaders(clock):
     assert chosen(learn)==dict(initial_size=64) and learn.seen.train[0]==(64,64)
 
 def test_mistakes():
-    with pytest.raises(ValueError, match='`schedule`=.*None beside `initial_size`=\'auto\''): ProgressiveResize('auto', schedule=SizeSchedule((64,)))
+    with pytest.raises(ValueError, match='`schedule`=.*None with `initial_size`=\'auto\''): ProgressiveResize('auto', schedule=SizeSchedule((64,)))
     with pytest.raises(ValueError, match="`initial_size`='small': expected"): ProgressiveResize('small')
     with pytest.raises(ValueError, match="`initial_size`='auto': expected"): size_schedule(128, 4, initial_size='auto')
 
@@ -278,7 +278,7 @@ def test_hindsight():
     def times(small): return {(64,64): N(seconds=10*small, n_timed=10), (128,128): N(seconds=1., n_timed=10)}
     assert s.hindsight(times(.03)) is None
     assert s.hindsight(times(.095)) is None   # full size is not a twentieth quicker
-    assert s.hindsight(times(.15))=='By its own clock this training took 1.28 of the time at full size; full size would have been as good.'
+    assert s.hindsight(times(.15))=='By the measured batch times, this training took 1.28 of the time at full size; full size would have been about as fast.'
     assert s.hindsight({(64,64): N(seconds=1., n_timed=10)}) is None
 
 # ---- compiled models

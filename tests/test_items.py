@@ -411,7 +411,7 @@ def test_the_preview_measures_it(tmp_path):
     learn = photo_learner(block.dataloaders(tmp_path, bs=4, num_workers=0, device='cpu'))
     res = learn.preview_resize(8, show_plot=False, increase_by=64)
     assert res.with_items and res.with_items.speedup>res.speedup*1.1 and res.worth_items
-    assert f'With `resize_items=True` {res.with_items.speedup:.2f} times as fast.' in str(res)
+    assert f'With `resize_items=True`: {res.with_items.speedup:.2f} times as fast.' in str(res)
     assert res.with_items.pace((256,256))==res.pace((256,256))
     assert learn.preview_resize(8, show_plot=False, increase_by=64, resize_items=True).with_items is None
 
@@ -531,7 +531,7 @@ def test_kept_for_loaders_in_plain_pytorch(files):
     learn = photo_learner(dls_of(ImageFolder(files, pipelines['v1_resize']())), small_items(cache_items=1e8))
     with pytest.warns(UserWarning, match='`cache_items`: nothing was cached: no image was opened'): learn.fit(2)
 
-@pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected a number of bytes, 0 or more, and `resize_items=True` beside it"),
+@pytest.mark.parametrize('args,words', [(dict(cache_items=1e9), "`cache_items`=1000000000.0: expected a number of bytes, 0 or more, with `resize_items=True`"),
     (dict(cache_items=-1, resize_items=True), "`cache_items`=-1: expected a number of bytes, 0 or more"),
     (dict(cache_items='1GB', resize_items=True), "`cache_items`='1GB': expected a number of bytes")])
 def test_what_cannot_be_kept_in(args, words):

@@ -304,21 +304,21 @@ def worth(capsys, clock, step, item=0, after=0, **kwargs):
 def test_what_a_training_has_saved_is_said(capsys, clock):
     "Half of 32 batches at 32 px, a quarter at 48, a quarter at 64"
     out = worth(capsys, clock, lambda h: h)
-    assert 'Images of 32 px took 0.50 of the time of 64 px: the training batches took about 0.69 of what they take at full size.\n' in out
+    assert 'Images of 32 px took 0.50 of the time of 64 px images; all training batches took about 0.69 of their time at full size.\n' in out
     assert 'no speed-up' not in out
 
 def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, clock):
     out = worth(capsys, clock, lambda h: 60)
-    assert 'took about 1.00 of what they take at full size. Progressive resizing gave no speed-up in this run: either the steps are too short' in out
+    assert 'took about 1.00 of their time at full size. Progressive resizing gave no speed-up in this run: either the steps are too short' in out
     out = worth(capsys, clock, lambda h: 8, 4)   # batches of 8
     assert 'gave no speed-up in this run: the model waited for data 80% of the time; `resize_items=True` may help.' in out
     assert 'of the time; more workers may help.' in worth(capsys, clock, lambda h: 8, 4, resize_items=True)
     out = worth(capsys, clock, lambda h: h, start=.1, finish=.12, increase_by=32)
-    assert 'gave no speed-up in this run: too few of them were below full size.' in out
+    assert 'gave no speed-up in this run: too few training batches were below full size.' in out
 
 def test_on_a_gpu_the_processor_may_be_what_takes_the_time(capsys, clock, monkeypatch):
     monkeypatch.setattr('fastresize.log.torch.cuda.is_available', lambda: True)
-    assert launch_advice().startswith('; a fast GPU waits for the processor to launch each step, so larger batches or a fused optimizer')
+    assert launch_advice().startswith('; a fast GPU waits for the CPU to launch each step, so larger batches or a fused optimizer')
     monkeypatch.undo()
     assert launch_advice()=='' or torch.cuda.is_available()
 

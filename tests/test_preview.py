@@ -169,7 +169,7 @@ def test_mistakes():
     for k in (0, 1.5, None):
         with pytest.raises(ValueError, match='`n_epoch`=.*expected an int above 0'): learn.preview_resize(k)
     with pytest.raises(ValueError, match='gives no batches'): preview(learner(make_dls(*aug_transforms(), bs=100)))
-    with pytest.raises(ValueError, match='expected one over a dataset that can be asked again'): preview(learner(endless()))
+    with pytest.raises(ValueError, match='expected a loader whose items can be read again'): preview(learner(endless()))
     with pytest.raises(ValueError, match='expected a loader over a dataset with a length'):
         show_sizes(endless(), SizeSchedule((32,64), (0.5,)))
     with pytest.raises(ValueError, match='`n_batch`=0: expected an int above 0'): learn.preview_resize(4, n_batch=0)
@@ -218,12 +218,12 @@ def test_the_verdict_where_it_would_not_pay():
     paces = {(32,32): [0.,0.09,0.,0.], (64,64): [0.,0.1,0.,0.]}
     def of(paces, *pcts, **kwargs): return Preview(SizeSchedule((32,64), pcts), 4, (8,0), paces, **kwargs)
     slow = of(paces, .5)
-    assert str(slow).endswith('95% of the time, 1.05 times as fast. Measured at 32, 64 px. It does not pay here: a batch of 32 px takes 0.90 of the time of one of 64 px.')
+    assert str(slow).endswith('95% of the time, 1.05 times as fast. Measured at 32, 64 px. Progressive resizing does not pay off here: a batch of 32 px takes 0.90 of the time of one of 64 px.')
     cheap = {**paces, (32,32): [0.,0.02,0.,0.]}
-    assert of(cheap, .05).verdict==' It does not pay here: so little of the training is below full size.'
+    assert of(cheap, .05).verdict==' Progressive resizing does not pay off here: too little of the training is below full size.'
     slow_valid = {(32,32): [0.,.3,0.,.9], (64,64): [0.,1.,0.,1.]}
     valid = Preview(SizeSchedule((32,64), (.5,)), 4, (2,100), slow_valid, resize_valid=False)
-    assert re.match(r' It does not pay here: only \d% of the time goes into training batches\.$', valid.verdict)
+    assert re.match(r' Progressive resizing does not pay off here: only \d% of the time is spent on training batches\.$', valid.verdict)
     assert of(cheap, .5).verdict=='' and of(paces, .5, with_items=of(cheap, .5)).verdict==''
 
 def test_larger_batches_are_in_the_prediction():
@@ -251,7 +251,7 @@ def test_noise_suggests_nothing():
     paces = {(s,s): [0.,t,0.,0.] for s,t in ((32,.1),(48,.086),(64,.1))}
     def of(**kwargs): return Preview(Growth().schedule(64, 8), 8, (8,0), paces, growth=Growth(), **kwargs)
     noisy = of(arguments={})
-    assert noisy.suggested is None and str(noisy).endswith(' It does not pay here: a batch of 32 px takes 1.00 of the time of one of 64 px. Stay at full size.')
+    assert noisy.suggested is None and str(noisy).endswith(' Progressive resizing does not pay off here: a batch of 32 px takes 1.00 of the time of one of 64 px. Stay at full size.')
 
 def test_a_preview_warns_of_nothing():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
@@ -286,7 +286,7 @@ def test_the_call_to_write():
     assert " Suggested: `ProgressiveResize(increase_by=8, increase_mode='epoch')`, about 0.60 of the time at full size." in str(p)
     items = of({**paces, (32,32): [0.,0.01,0.,0.]})
     p = of(with_items=items, arguments={})
-    assert p.suggested==dict(resize_items=True) and str(p).endswith(' Suggested: `ProgressiveResize(resize_items=True)`, about 0.55 of the time at full size (small items save 10 ms a batch of 32 px).')
+    assert p.suggested==dict(resize_items=True) and str(p).endswith(' Suggested: `ProgressiveResize(resize_items=True)`, about 0.55 of the time at full size (small items save 10 ms per batch at 32 px).')
     flat = of({**paces, (32,32): [0.,0.1,0.,0.]}, arguments=dict(increase_by=8))
     assert flat.suggested is None and str(flat).endswith(' Stay at full size.')
 

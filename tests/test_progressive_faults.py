@@ -115,7 +115,7 @@ def test_fine_tune_both_phases_and_one(capsys):
     learn = learner(dls, ProgressiveResize(increase_by=8, frozen=False), splitter=split)
     learn.fine_tune(4, freeze_epochs=2)
     assert learn.seen.train == [(64,64)]*16 + due(32)
-    assert capsys.readouterr().out.count('Images have full size while layers are frozen.')==1
+    assert capsys.readouterr().out.count('Images stay at full size while layers are frozen.')==1
     assert learn.seen.valid[:4] == [(64,64)]*4
     learn.freeze()
     assert learn.preview_resize(4, show_plot=False).schedule.initial==(32,32)   # what the long phase would do

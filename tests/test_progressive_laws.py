@@ -94,7 +94,7 @@ def pad_to_64(x, y):
     h,w = x[0].shape[-2:]
     return (F.pad(x[0], (0,64-w,0,64-h)),),y
 
-@case([(64,64)]*16, warns='the model gets images of .64, 64., where .32, 32. came from the loader')
+@case([(64,64)]*16, warns='the model gets images of .64, 64., but the loader gives .32, 32.')
 def a_callback_pads_to_a_fixed_size():
     return dict(dls=loaders(), model=nn.Sequential(nn.Conv2d(3,4,8,8), Flatten(), nn.Linear(4*64,2)), cbs=Prepares(pad_to_64))
 
@@ -399,7 +399,7 @@ def an_iterable_loader_with_a_transform_that_has_the_last_word():
     def dl(): return TfmdDL(Stream(), bs=8, num_workers=0, after_batch=[*aug_transforms(), LastWord()], device='cpu')
     return dict(dls=DataLoaders(dl(), dl(), device='cpu'), args=dict(final_size=64))
 
-@case([(48,48)]*16, warns='the model gets images of .48, 48., where .32, 32. came from the loader')
+@case([(48,48)]*16, warns='the model gets images of .48, 48., but the loader gives .32, 32.')
 def a_callback_that_makes_views_of_a_size_of_its_own():
     return dict(dls=loaders(), cbs=Prepares(lambda x, y: ((F.interpolate(x[0], size=(48,48)),), y)))
 
@@ -621,7 +621,7 @@ def test_a_preview_changes_nothing(name):
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
 def test_a_preview_of_items_that_come_only_once_is_refused():
-    with pytest.raises(ValueError, match='no item that could be tried without using it up: expected one over a dataset that can be asked again'):
+    with pytest.raises(ValueError, match='cannot be read without consuming them: expected a loader whose items can be read again'):
         weights(exact['a_dataset_that_draws_from_what_cannot_be_copied'], before=look)
 
 def test_a_preview_leaves_persistent_workers_alone():
@@ -748,7 +748,7 @@ def test_a_last_batch_of_one_that_batchnorm_cannot_take_is_found_at_once():
     learner(loaders(n=33, drop_last=True), ProgressiveResize(increase_by=8), model=model).fit(4)
 
 def test_the_escape_stands_in_the_message():
-    with pytest.raises(ValueError, match='`try_sizes=False` tries nothing$') as e:
+    with pytest.raises(ValueError, match='`try_sizes=False` skips this check$') as e:
         learner(loaders(), ProgressiveResize(increase_by=8), model=nn.Sequential(nn.Conv2d(3,4,8,8), Flatten(), nn.Linear(256,2))).fit(4)
     assert '..' not in str(e.value)
 

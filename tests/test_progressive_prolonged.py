@@ -4,7 +4,7 @@ from util import *
 def test_shrinking_again_is_said():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     learn.fit(4)
-    with pytest.warns(UserWarning, match=r'`start_epoch`=4: an earlier fit came to \[64, 64\], and this one goes on with smaller images, of \[40, 40\]'): learn.fit(8, start_epoch=4)
+    with pytest.warns(UserWarning, match=r'`start_epoch`=4: an earlier fit reached \[64, 64\], but this one continues with smaller images, \[40, 40\]'): learn.fit(8, start_epoch=4)
 
 def test_going_on_as_planned_is_not():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, start=1, finish=3))

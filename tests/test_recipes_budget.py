@@ -41,10 +41,10 @@ def by_hand(**kwargs):
 def test_how_many_fit():
     p = by_hand().within(1)
     assert (p.n_epoch,p.n_full)==(30,18) and p.minutes==1   # 2 s and 3.2 s an epoch
-    assert str(p).startswith('Into 1 minute fit 30 epochs progressively, 18 at full size. 30 epochs would take 60 s instead of 96 s')
+    assert str(p).startswith('In 1 minute there is time for 30 epochs progressively, or 18 at full size. 30 epochs would take 60 s instead of 96 s')
     assert by_hand(begins=20.).within(1).n_epoch==20 and 'none at full size' in str(by_hand().within(2.4/60 + .01))
     assert by_hand().within(1, 20.).n_epoch==20 and by_hand().within(1, 20.).n_full==12
-    with pytest.raises(ValueError, match='`minutes`=1: expected at least 1.1, which measuring and 1 epoch would take'): by_hand().within(1, 62.)
+    with pytest.raises(ValueError, match='`minutes`=1: expected at least 1.1, the time for measuring and 1 epoch'): by_hand().within(1, 62.)
     assert p.seconds<=60<p.lasting(p.n_epoch+1).seconds
     with pytest.raises(ValueError, match='`minutes`=0.01: expected at least 0.0'): by_hand().within(.01)
 
@@ -57,7 +57,7 @@ def test_a_preview_of_minutes():
     assert p.schedule.pcts[-1]==pytest.approx(6/p.n_epoch)
     for bad in (0, -1, 'ten', float('nan')):
         with pytest.raises(ValueError, match='`minutes`=.*expected a number above 0'): learn.preview_resize(minutes=bad)
-    with pytest.raises(ValueError, match='`n_epoch`=3: expected None beside `minutes`'): learn.preview_resize(3, minutes=1)
+    with pytest.raises(ValueError, match='`n_epoch`=3: expected None with `minutes`'): learn.preview_resize(3, minutes=1)
     with pytest.raises(ValueError, match='`n_epoch`=None: expected an int above 0'): learn.preview_resize()
 
 class SlowNet(nn.Module):
