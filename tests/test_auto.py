@@ -265,7 +265,7 @@ def preview(full=128, epochs=8, new_size=0., small=.3, **kwargs):
 def test_as_many_sizes_as_cost_little(new_size, sizes):
     s = choose_arguments(preview(new_size=new_size), {})
     assert len(s.preview.schedule.sizes)==sizes
-    assert (f'{sizes} sizes, because each takes' in str(s))==(sizes<17)
+    assert (f'{sizes} sizes, because each new size costs' in str(s))==(sizes<17)
 
 def test_sizes_that_cost_more_than_they_save():
     s = choose_arguments(preview(new_size=60.), {})

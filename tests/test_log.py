@@ -324,7 +324,7 @@ def test_on_a_gpu_the_processor_may_be_what_takes_the_time(capsys, clock, monkey
 
 def test_what_others_do_between_batches_is_not_waiting(capsys, clock):
     out = worth(capsys, clock, lambda h: 1, after=30)
-    assert 'gave no speed-up in this run: either the steps are too short for the size to matter, or something else' in out
+    assert 'gave no speed-up in this run: either the steps are too short for the size to matter, or the time is spent elsewhere' in out
 
 def test_batches_that_are_cancelled_before_the_callback_sees_them():
     class Skip(Callback):
