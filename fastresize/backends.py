@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['current_ratio', 'item_or_last', 'SizeBackend', 'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend',
-           'check_decoder', 'DecoderBackend']
+           'check_decoder', 'DecoderBackend', 'backend_for']
 
-# %% ../nbs/05_backends.ipynb #3a52f2c8
+# %% ../nbs/05_backends.ipynb #d996209d
 import sys
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -19,10 +19,10 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, 
 
 from .batch import BatchSpec
 from .check import expect, scale_size
-from .probe import some_items, to_device, unwrap_dl
+from .probe import is_fastai_loader, some_items, to_device, unwrap_dl
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #5eca9f30
+# %% ../nbs/05_backends.ipynb #bf11222a
 def item_or_last(
     o:list, # One value per batch of an epoch
     i:int, # Number of the batch, counted from 0
@@ -36,6 +36,7 @@ class SizeBackend:
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
     `to_size` resizes the batch that came, if that is left to do. Each gets the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
+    small = False # True: items are made at the size of their batch
     keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
@@ -64,6 +65,22 @@ class SizeBackend:
         self.spec = self.new_spec(sample)
         self.full_size = self.spec.size(sample)
 
+    def sample_batch(self,
+        n:int, # Number of items
+        **kwargs, # Passed on to `some_items`
+    ):
+        "Return a batch of a few items, made outside an iteration; None if that fails"
+        try: return some_items(self.loader, n, **kwargs)
+        except Exception: return   # for instance because the items cannot be collated
+
+    def look_ahead(self):
+        "Find images and full size in a few items, read without a trace, and return these as a batch; else leave `spec` and `full_size` None"
+        for n in (4,1):   # several items may differ in size
+            if (sample := self.sample_batch(n)) is not None: self.look(sample)
+            if self.full_size: return sample
+        self.spec = None
+        return sample
+
     def target_size(self,
         size:tuple, # Size in the schedule, `(height, width)` in pixels
         full_size:tuple=None, # Of the images of a batch, where they differ
@@ -74,8 +91,17 @@ class SizeBackend:
 
     def why_not(self,
         size:tuple, # A size below full size
-    ) -> str: # None if it can
-        "Return a message why this loader cannot make batches of `size` in this way"
+    ) -> str: # None if they can
+        "Return a message why items cannot be made at `size`"
+        return 'it is not a PyTorch `DataLoader`'
+
+    def make_small(self,
+        size:tuple, # Smallest size of the schedule
+    ) -> str: # None if it is
+        "Make items at the size of their batch from now on; return why that is not possible"
+        why = self.why_not(size)
+        self.small = not why
+        return why
 
     def begin(self,
         sizes:list, # Size of every batch in the schedule, `(height, width)` in pixels; the last one is used for any further batch
@@ -147,6 +173,7 @@ class SizeBackend:
 
     def epoch(self, sizes, counts=None, skip=0):
         "Iterate over the loader once, from batch `skip` on, and yield batch `i` at the scheduled size `sizes[i]`"
+        sizes = self.made_sizes(sizes)
         for i,b in enumerate(self.batches(sizes, counts, skip), skip): yield self.to_size(b, item_or_last(sizes, i))
 
 # %% ../nbs/05_backends.ipynb #db5a7875
@@ -252,7 +279,7 @@ def with_attr(
         if orig is not None: o.__dict__[k] = orig
         else: o.__dict__.pop(k, None)
 
-# %% ../nbs/05_backends.ipynb #3780ef56
+# %% ../nbs/05_backends.ipynb #f25fba5f
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
@@ -297,10 +324,7 @@ class ItemsBackend(SizeBackend):
         size:tuple=None, # Size in the schedule at which they are made, `(height, width)` in pixels; None: full size
         **kwargs, # Passed on to `some_items`
     ):
-        "Return a batch of a few items, made outside an iteration; None if that fails"
-        try:
-            with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return some_items(self.dl, n, **kwargs)
-        except Exception: return   # for instance because the items cannot be collated
+        with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return super().sample_batch(n, **kwargs)
 
     def why_not(self, size):
         "Return a message why items cannot be made at `size`; a few items, fewer of them, and small ones are compared"
@@ -350,7 +374,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small and self.spec and self.spec.size(b) in self.expected_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
-# %% ../nbs/05_backends.ipynb #37d3db72
+# %% ../nbs/05_backends.ipynb #64003889
 def check_decoder(
     decoder, # Argument of a public function
     name:str, # Its name
@@ -371,10 +395,12 @@ class DecoderBackend(SizeBackend):
         check_decoder(set_size, 'set_size')
         self.set_size,self.per_batch = set_size,per_batch
 
+    def sample_batch(self, n, **kwargs): return   # its size would say nothing: it is the decoder's present one
+    def target_size(self, size, full_size=None): return tuple(size)
+
     def _set(self, size):
-        self.decoder_size = tuple(size)
-        if self._has_size: self.set_size.output_size = self.decoder_size
-        else: self.set_size(self.decoder_size)
+        if self._has_size: self.set_size.output_size = tuple(size)
+        else: self.set_size(tuple(size))
 
     @property
     def _has_size(self): return hasattr(self.set_size, 'output_size')   # takes precedence if it is also callable, such as a module
@@ -400,8 +426,20 @@ class DecoderBackend(SizeBackend):
         if self.per_batch: self._set(size)
         return nullcontext()
 
-    def to_size(self, b, size):
-        "Resize the batch if the decoder made another size"
-        b = to_device(b, self.device)
-        if self.spec is None: self.spec = self.new_spec(b)
-        return b if self.spec.size(b) is None else self.resized(b, self.decoder_size)
+# %% ../nbs/05_backends.ipynb #f13b723e
+def backend_for(
+    loader, # Any loader
+    args, # Object with the arguments `method`, `resize_mode`, `user_schedule`, and `growth` without a schedule, as attributes
+    set_size=None, # Function that sets the size of the decoder, or an object whose `output_size` is set
+    per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
+    fastai_backend=SizeBackend, # Class of the backend for fastai's own loaders
+    **kwargs, # Passed on to the backend
+) -> SizeBackend:
+    """Return the backend for a loader: `DecoderBackend` with `set_size`, `ItemsBackend` for a PyTorch `DataLoader`, else `SizeBackend`
+
+    Items are made small only after its `small` has been set."""
+    kwargs = dict(method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of) | kwargs
+    dl = unwrap_dl(loader)
+    if set_size is not None: return DecoderBackend(loader, set_size, per_batch=per_batch, **kwargs)
+    if is_fastai_loader(dl): return fastai_backend(loader, **kwargs)
+    return ItemsBackend(loader, small=False, **kwargs) if isinstance(dl, DataLoader) else SizeBackend(loader, **kwargs)

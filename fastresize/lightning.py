@@ -6,7 +6,7 @@
 __all__ = ['announce', 'comparing', 'forget_best', 'check_first_batch', 'choose', 'ProgressiveResizeCallback', 'TrainLength',
            'TrainerRun', 'true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #7ec8086c
+# %% ../nbs/22_lightning.ipynb #6e0349e3
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from types import SimpleNamespace
+from typing import Callable
 
 import torch
 from fastcore.basics import GetAttr, noop, store_attr
@@ -26,7 +27,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from .auto import Measuring, NotMeasured, as_not_measured, kept_arguments, pace, repeated, suggest
 from .batch import rebuild
-from .check import size_str
+from .check import expect, size_str
 from .log import mark, seconds_between, size_columns
 from .preflight import SizeError, dry_run, largest_batches, shadow_step, try_sizes
 from .probe import no_trace, to_device
@@ -206,7 +207,7 @@ def choose(
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
-# %% ../nbs/22_lightning.ipynb #d2fb16cb
+# %% ../nbs/22_lightning.ipynb #6cebf276
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -234,11 +235,14 @@ class ProgressiveResizeCallback(L.Callback):
         resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
         max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
         scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
+        set_size:Callable|object=None, # Instead of resizing: a function that sets `(height, width)` in the decoder, or an object whose `output_size` is set
+        per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.judged,self.reached,self.chosen = schedule,schedule,None,None,(0,0),None
         self.growth = Growth(.5 if is_auto(self) else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
+        expect(set_size is None or schedule is not None or final_size is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
     def setup(self, trainer, pl_module, stage):
         "Hook into the transfer of batches to the device"
