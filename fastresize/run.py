@@ -85,7 +85,7 @@ def check_args(
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
 
-# %% ../nbs/07_run.ipynb #35a13cbc
+# %% ../nbs/07_run.ipynb #12ad35dd
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -218,6 +218,13 @@ class TrainingRun:
         epoch = self.n_epoch-1 if self.n_epoch==int(self.n_epoch) else int(self.n_epoch)
         sizes = self.epoch_sizes(epoch, n_batch)[0]
         return sizes[round((self.n_epoch-epoch)*len(sizes))-1]
+
+    def validated_sizes(self,
+        n_batch:float, # Batches of an epoch
+    ) -> set:
+        "Return the sizes in the schedule of all validations of the training"
+        if not self.args.resize_valid: return {self.schedule.final}
+        return {self.epoch_sizes(e, int(n_batch))[0][-1] for e in range(math.ceil(self.n_epoch))}
 
     def schedule_warning(self,
         n_batch:int, # Batches of an epoch

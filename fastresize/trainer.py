@@ -252,7 +252,7 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.larger_batches.lr_factor(run.size)).remove)
 
-# %% ../nbs/21_trainer.ipynb #02874dab
+# %% ../nbs/21_trainer.ipynb #77cf6caf
 class _Clocked:
     "The sizes of a training's batches, where each is only known when its batch is taken"
     def __init__(self, run): self.run = run
@@ -360,6 +360,11 @@ class TrainerRun(TrainingRun):
         "Return the size of a batch"
         if self.length.is_clocked: return tuple(map(max, self.schedule.size_at(self.length.progress(i)), self.reached))
         return item_or_last(self.sizes(), i)
+
+    def validated_sizes(self, n_batch):
+        t = self.trainer
+        in_epochs = self.length.is_clocked or t.check_val_every_n_epoch is None or t.val_check_interval!=1 or isinstance(t.val_check_interval, int)
+        return {*self.schedule.sizes} if self.args.resize_valid and in_epochs else super().validated_sizes(n_batch)
 
     def ends_with(self) -> tuple: # `(height, width)` in pixels
         "Return the size of the last batch of the training"
