@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #6d91d183
+# %% ../nbs/08_loops.ipynb #b984b032
 import sys
+from functools import partial
 from types import SimpleNamespace
 from warnings import warn
 
@@ -14,8 +15,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from fastcore.basics import GetAttr
 
-from .backends import DecoderBackend, backend_for, item_or_last
-from .batch import BatchSpec, boxes_warning, no_image_message
+from .backends import DecoderBackend, backend_for, item_or_last, look_ahead, make_small, spec_and_warning
+from .batch import BatchSpec, no_image_message
 from .check import expect, is_int, size_str
 from .preflight import try_sizes
 from .probe import to_device
@@ -128,7 +129,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #5c119a47
+# %% ../nbs/08_loops.ipynb #ca9d6831
 def _forward(model, xb):
     "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
@@ -180,16 +181,13 @@ def sized_loader(
     expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True with `set_size`, because a loader without a length may never end its first epoch')
     expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'a PyTorch optimizer')
 
-    def new_spec(sample):
-        spec = BatchSpec(sample, pictures=pictures, resize_targ=resize_targ)
-        if message := boxes_warning(spec, sample): warn(message)
-        return spec
+    new_spec = partial(spec_and_warning, warn=warn, pictures=pictures, resize_targ=resize_targ)
     backend = backend_for(loader, args, set_size, per_batch, new_spec=new_spec, device=device)
-    backend.look_ahead()
+    look_ahead(backend)
     run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
     run.make_schedule()
     run.larger_batches.check()
-    why = backend.make_small(schedule.initial) if resize_items else None if set_size else '`resize_items`=False'
+    why = make_small(backend, schedule.initial) if resize_items else None if set_size else '`resize_items`=False'
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
     if (last := res.sizes(n_epoch-1)[-1])!=schedule.final:

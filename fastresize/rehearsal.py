@@ -21,7 +21,7 @@ from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import batch_size, unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #a3498fee
+# %% ../nbs/15_rehearsal.ipynb #93a8abd6
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -44,19 +44,19 @@ class FirstSteps:
         "Check the step with this batch if its size is new"
         if size in self.known_sizes: return
         self.known_sizes.add(size)
-        learn,came = self.learn,self.run.train.spec and self.run.train.spec.size(b)
+        learn,loaded_size = self.learn,self.run.train.spec and self.run.train.spec.size(b)
         self.close()
         if '_do_one_batch' in learn.__dict__: return   # patched by other code
         def step():
             if learn.iter!=i: return type(learn)._do_one_batch(learn)   # batch `i` was loaded ahead of its step
             self.close()
-            self._look(came)
+            self._look(loaded_size)
             if self.tried is None: self._preflight()
             self.run.train.keep_original,self.run.train.original = False,None
             try: learn._do_one_batch()
             except _cancels: raise
             except Exception as e:
-                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, came)
+                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, loaded_size)
                 raise
         learn._do_one_batch = self.step = step
 
@@ -65,7 +65,7 @@ class FirstSteps:
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.step = None
 
-    def _look(self, came):
+    def _look(self, loaded_size):
         "Inspect the batch after all callbacks, and warn if one of them has resized it"
         learn,spec = self.learn,self.run.train.spec
         b = *learn.xb,*learn.yb
@@ -73,9 +73,9 @@ class FirstSteps:
             if self.run.steered: spec = BatchSpec(b, len(learn.xb), spec.names)   # batch transforms resize targets too
             self.spec = step_spec(spec, learn.xb, learn.yb)
         self.step_size = self.spec.size(b)
-        self.changed = self.step_size!=came
+        self.changed = self.step_size!=loaded_size
         if self.changed and self.step_size:
-            warn(f'the model gets images of {list(self.step_size)}, where {list(came or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
+            warn(f'the model gets images of {list(self.step_size)}, where {list(loaded_size or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
 
     def _preflight(self):
         "Do the dry run and try the sizes, before the first step of the training"

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TrainLength', 'Backends', 'Transfer', 'true_lengths', 'scale_lrs', 'TrainerRun']
 
-# %% ../nbs/21_trainer.ipynb #32f4c201
+# %% ../nbs/21_trainer.ipynb #7528be97
 import math
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 
-from .backends import backend_for, item_or_last, with_attr
-from .batch import BatchSpec, boxes_warning, no_image_message, rebuild
+from .backends import backend_for, item_or_last, leave_targets, look_ahead, make_small, spec_and_warning, with_attr
+from .batch import no_image_message, rebuild
 from .check import expect, is_int
 from .probe import LoaderWrapper, find_generators, no_trace, unwrap_dl
 from .run import ScaledLRs, TrainingRun, items_warning
@@ -80,7 +80,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/21_trainer.ipynb #cbf25990
+# %% ../nbs/21_trainer.ipynb #3123c926
 class Backends(dict):
     "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; without `inspect`, it is one for finished batches"
     def __init__(self,
@@ -88,17 +88,12 @@ class Backends(dict):
         args, # Object with the arguments of the callback as attributes
         warn, # Called with the text of a warning
     ):
-        self.trainer,self.args,self.warn_once,self.transfer = trainer,args,lru_cache(warn),trainer.strategy.batch_to_device
-        self.resize_targ,self.kwargs,self.loaded_sizes = args.resize_targ,{},{}   # sizes of the images as the loaders give them
-
-    def new_spec(self, sample):
-        spec = BatchSpec(sample, pictures=self.args.pictures, resize_targ=self.resize_targ)
-        if message := boxes_warning(spec, sample): self.warn_once(message)
-        return spec
+        self.trainer,self.args,self.transfer,self.loaded_sizes = trainer,args,trainer.strategy.batch_to_device,{}   # sizes as the loaders give them
+        self.kwargs = dict(new_spec=partial(spec_and_warning, warn=lru_cache(warn), pictures=args.pictures, resize_targ=args.resize_targ))
 
     def new(self, key, loader=None):
         decoder = (self.args.set_size,self.args.per_batch) if key=='train' and self.args.set_size is not None else ()
-        self[key] = backend_for(loader, self.args, *decoder, new_spec=self.new_spec, **self.kwargs)
+        self[key] = backend_for(loader, self.args, *decoder, **self.kwargs)
         return self[key]
 
     __missing__ = new
@@ -109,7 +104,7 @@ class Backends(dict):
     ): # A batch of a few items as the model gets them, or None
         "Make the backend of a loader, and find its full size from a few items"
         o = self.new(key, unwrap_dl(loader, False))
-        sample = o.look_ahead()
+        sample = look_ahead(o)
         self.loaded_sizes[key],module = o.full_size,self.trainer.lightning_module
         if not o.full_size: return
         try:
@@ -122,8 +117,8 @@ class Backends(dict):
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
-        self.resize_targ = False
-        for o in self.values(): o.spec = o.spec and o.spec.without_targets()
+        self.kwargs['new_spec'] = partial(self.kwargs['new_spec'], resize_targ=False)
+        for o in self.values(): leave_targets(o)
 
 # %% ../nbs/21_trainer.ipynb #18d7af86
 class Transfer:
@@ -165,7 +160,7 @@ class Transfer:
         if is_train: run.size,run.image_size = size,o.spec.size(b)
         return b
 
-# %% ../nbs/21_trainer.ipynb #698225b8
+# %% ../nbs/21_trainer.ipynb #aef9fcd6
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
     _wrapper_attrs = 'dl','run','is_valid','backend','why','sizes_batches'
@@ -203,7 +198,7 @@ class _WrappedLoader(LoaderWrapper):
         why = next((k for k,v in whys.items() if v), None)
         if not why:
             o.use(self.dl)   # the trainer may reload its loaders
-            why = o.make_small(run.schedule.initial)
+            why = make_small(o, run.schedule.initial)
         if why: run.warn(items_warning('validation' if is_valid else 'training', why))
         return why
 
