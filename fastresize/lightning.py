@@ -6,18 +6,20 @@
 __all__ = ['announce', 'comparing', 'forget_best', 'check_first_batch', 'choose', 'ProgressiveResizeCallback', 'TrainLength',
            'TrainerRun', 'true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #7ec8086c
+# %% ../nbs/22_lightning.ipynb #474bf938
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
     raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install lightning") from e
 
 import math, warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from types import SimpleNamespace
+from typing import Callable
 
 import torch
 from fastcore.basics import GetAttr, noop, store_attr
@@ -26,9 +28,10 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from .auto import Measuring, NotMeasured, as_not_measured, kept_arguments, pace, repeated, suggest
 from .batch import rebuild
-from .check import size_str
+from .check import expect, size_str
+from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
-from .preflight import SizeError, dry_run, largest_batches, shadow_step, try_sizes
+from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
@@ -36,7 +39,7 @@ from .trainer import TrainLength, TrainerRun, scale_lrs, true_lengths
 
 _all_ = ['TrainLength','TrainerRun','true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #8951906e
+# %% ../nbs/22_lightning.ipynb #3711c323
 def announce(
     run:TrainerRun, # The training
 ):
@@ -44,6 +47,7 @@ def announce(
     if run.announced or not run.schedule: return
     run.announced,s,n,t,last = True,run.schedule,run.length,run.trainer,run.ends_with()
     if last!=s.final and not t.fast_dev_run: warn(unreached_warning(s, n.n_epoch, n.n_batch, last))
+    if is_compiled(t.lightning_module) and (message := recompile_warning(s, run.args.resize_valid)): warn(message)
     if not run.args.verbose or not t.is_global_zero: return
     unit,whole = ('step',t.max_steps) if n.by_steps else ('second',n.duration) if not math.isfinite(n.n_epoch*n.n_batch) else ('epoch',n.n_epoch)
     print(s.describe(whole).replace('epoch', unit) + run.larger_batches.message())
@@ -74,7 +78,7 @@ def forget_best(trainer):
     for c in trainer.lr_scheduler_configs:
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
-# %% ../nbs/22_lightning.ipynb #36d46e47
+# %% ../nbs/22_lightning.ipynb #ba65a406
 _strategies = 'SingleDeviceStrategy','DDPStrategy' # the others may divide the model
 
 def check_first_batch(
@@ -86,14 +90,68 @@ def check_first_batch(
     t,args = run.trainer,run.args
     if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy).__name__ not in _strategies: return
     sizes = [run.train.target_size(s) for s in run.schedule.sizes]
+    compiles = is_compiled(t.lightning_module) and type(t.strategy).__name__=='SingleDeviceStrategy'   # inside DDP, PyTorch compiles another graph
+    tries = args.try_sizes and len(sizes)>1
     with t.precision_plugin.train_step_context(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if args.preallocate and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
-        whys = (_try_sizes(run, batch, sizes),_try_validation(run)) if args.try_sizes and len(sizes)>1 else ()
+        if args.preallocate and not compiles and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
+        valid = _valid_items(run) if compiles or tries and args.resize_valid else []
+        whys = (_try_sizes(run, batch, sizes),args.resize_valid and _try_validation(run, valid)) if tries else ()
+        if compiles: _compile(run, batch, valid)
     for why,what in zip(whys, ('Sizes','Sizes of validation batches')):
         if why and args.verbose and t.is_global_zero: print(f'{what} are not tried beforehand, because {why}.')
 
-def _as_learner(trainer, **kwargs): return SimpleNamespace(model=trainer.lightning_module, loss_func=None, **kwargs)
+def _valid_items(run):
+    "Return a few items of each validation loader on the device, as a batch, or None if none can be read; and the key of its backend and the loader"
+    t = run.trainer
+    loader = t.fit_loop.epoch_loop.val_loop._combined_loader if t.enable_validation else None
+    loaders = [] if loader is None else [(('valid',k),dl) for k,dl in enumerate(loader.flattened)]
+    res = [(to_device(run.backends.inspect(key, dl), t.lightning_module.device),key,dl) for key,dl in loaders]
+    run.set_references()
+    return res
+
+def _as_learner(trainer, **kwargs):
+    "Return an object like a learner, whose model can be copied: without compiled methods, which would call the module itself"
+    module = trainer.lightning_module
+    if module in compiled_parts(module): module = copy(module)
+    for k in (*_compiled_methods(module), '_compiled_call_impl'): module.__dict__.pop(k, None)
+    return SimpleNamespace(model=module, loss_func=None, **kwargs)
+
+def _compiled_methods(module): return [k.removeprefix('original_') for k in module._compiler_ctx or () if k.startswith('original_')]
+
+@contextmanager
+def _compiled_copy(trainer, train=True):
+    "Yield a copy of the module which uses what is compiled of the module itself, or, with `torch.compile(module)`, is compiled in the same way"
+    real = trainer.lightning_module
+    modes = [m.training for m in real.modules()]
+    with shadow_step(_as_learner(trainer), [m for m in compiled_parts(real) if m is not real]) as (module,_):
+        for m,r,mode in zip(module.modules(), real.modules(), modes): m.training = r.training = mode and train
+        for k in _compiled_methods(real): setattr(module, k, real._compiler_ctx['dynamo_ctx'](getattr(module, k)))
+        if not real._compiler_ctx: _on_trial(module, trainer)._compiled_call_impl = real._compiled_call_impl
+        yield module
+
+def _compile(run, batch, valid):
+    "Compile the module for the sizes of training and validation"
+    t,n = run.trainer,n_items(batch)/run.larger_batches.bs_factor(run.size_now())
+    def train_step(size):
+        b = run.train.resized(repeated(batch, round(n*run.larger_batches.bs_factor(size))), run.train.target_size(size))
+        with _compiled_copy(t) as module:
+            res = module.training_step(b, 0)
+            if module.automatic_optimization: run_backward(_loss(res), module)
+    def valid_steps(size):
+        for items,key,dl in valid:
+            o,args = run.backends[key],[key[1]] if len(valid)>1 else []
+            for bs in batch_sizes(dl):
+                b = repeated(items, bs)
+                if run.args.resize_valid: b = o.resized(b, o.target_size(size))
+                with _compiled_copy(t, False) as module, torch.no_grad(): module.validation_step(b, 0, *args)
+    compile_sizes(run, t.lightning_module, run.size_now(), run.length.n_batch, train_step, valid_steps)
+
+def _loss(res):
+    "Return the loss in what `training_step` returned"
+    loss = res['loss'] if isinstance(res, dict) else res
+    if loss is None: raise ValueError('`training_step` returns no loss')
+    return loss
 
 def _like(opt):
     "Return a function that makes an optimizer like `opt`"
@@ -123,7 +181,8 @@ def _on_trial(module, trainer):
     def idle(os): return lambda *args, **kwargs: _Idle(os[0]) if len(os)==1 else [_Idle(o) for o in os]
     for m in module.modules():
         if hasattr(m, '_trainer'): m._trainer = _Idle(trainer)
-    for k in ('log','log_dict','print','manual_backward','toggle_optimizer','untoggle_optimizer','clip_gradients'): setattr(module, k, noop)
+    for k in ('log','log_dict','print','toggle_optimizer','untoggle_optimizer','clip_gradients'): setattr(module, k, noop)
+    module.manual_backward = partial(run_backward, model=module)
     module.optimizers,module.lr_schedulers = idle(trainer.optimizers),idle([c.scheduler for c in trainer.lr_scheduler_configs] or [None])
     return module
 
@@ -145,21 +204,16 @@ def _try_sizes(run, batch, sizes):
         if by_step(spec.without_targets()): raise   # it could not be tried without resizing targets
         run.backends.leave_targets()
 
-def _try_validation(run):
-    "Try `validation_step` and its metrics with a few items of each validation loader; return why that is not possible, or None"
-    t = run.trainer
-    loader = t.fit_loop.epoch_loop.val_loop._combined_loader
-    if not run.args.resize_valid or not t.enable_validation or loader is None: return
-    for k,dl in enumerate(loader.flattened):
-        batch = to_device(run.backends.inspect(('valid',k), dl), t.lightning_module.device)
+def _try_validation(run, valid):
+    "Try `validation_step` and its metrics with the items of `_valid_items`; return why that is not possible, or None"
+    for batch,key,_ in valid:
         if batch is None: return 'no items can be read before training'
-        run.set_references()
-        o,args = run.backends['valid',k],[k] if len(loader.flattened)>1 else []
+        o,args = run.backends[key],[key[1]] if len(valid)>1 else []
         try: why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], o.spec, *args)
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
-# %% ../nbs/22_lightning.ipynb #a5b1c7c6
+# %% ../nbs/22_lightning.ipynb #3b1711a1
 def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
@@ -170,10 +224,7 @@ def _module_step(run, sample):
             params = [p for p in module.parameters() if p.requires_grad]
             opt = _like(t.optimizers[0])(params, lr=0.)   # the copy shares the weights
             while len(marks)<4 and (len(marks)<2 or seconds_between(marks[0], marks[-1])<1.5):
-                res = module.training_step(batch, 0)
-                loss = res['loss'] if isinstance(res, dict) else res
-                if loss is None: raise ValueError('`training_step` returns no loss')
-                loss.backward()
+                _loss(module.training_step(batch, 0)).backward()
                 opt.step()
                 opt.zero_grad()
                 marks.append(mark(m.device))
@@ -206,7 +257,7 @@ def choose(
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
-# %% ../nbs/22_lightning.ipynb #d2fb16cb
+# %% ../nbs/22_lightning.ipynb #6cebf276
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -234,11 +285,14 @@ class ProgressiveResizeCallback(L.Callback):
         resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
         max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
         scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
+        set_size:Callable|object=None, # Instead of resizing: a function that sets `(height, width)` in the decoder, or an object whose `output_size` is set
+        per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.judged,self.reached,self.chosen = schedule,schedule,None,None,(0,0),None
         self.growth = Growth(.5 if is_auto(self) else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
+        expect(set_size is None or schedule is not None or final_size is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
     def setup(self, trainer, pl_module, stage):
         "Hook into the transfer of batches to the device"

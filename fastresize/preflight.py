@@ -21,7 +21,7 @@ from .check import count_str
 from .probe import no_trace
 from .resize import resize_with
 
-# %% ../nbs/06_preflight.ipynb #4ec35c89
+# %% ../nbs/06_preflight.ipynb #a5ebe7de
 def unwrap_model(model):
     "Return the model inside `DistributedDataParallel`, `DataParallel` and `torch.compile`"
     if isinstance(model, (nn.parallel.DistributedDataParallel,nn.DataParallel)): model = model.module
@@ -31,8 +31,8 @@ _hooks = '_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_
 
 def _watches(hook): return isinstance(hook, types.FunctionType) and not hook.__module__.startswith('torch.')
 
-def _forget_watchers(model):
-    for hooks in (m.__dict__.get(k) or {} for m in model.modules() for k in _hooks):
+def _forget_watchers(modules):
+    for hooks in (m.__dict__.get(k) or {} for m in modules for k in _hooks):
         for k in [k for k,h in hooks.items() if _watches(h)]: del hooks[k]
 
 def _set_mode(model, train):
@@ -57,14 +57,15 @@ def _shadow(p):
 @contextmanager
 def shadow_step(
     learn, # Anything with a `model` and a `loss_func`, such as a `Learner`
+    shared=(), # Modules of the model that are not copied
 ): # `(model, loss function)`; the loss function is None if calling it may leave a trace
     "Yield copies of model and loss function that share the parameters, then restore the parameters. Raises what copying raises"
     model = unwrap_model(learn.model)
     params = [p for p in model.parameters() if type(p) is nn.Parameter]
     values = [p.detach().to('cpu', copy=True) for p in params]
-    memo = {id(learn): learn, **{id(p): _shadow(p) for p in params}}
+    memo = {id(learn): learn, **{id(p): _shadow(p) for p in params}, **{id(m): m for m in shared}}
     shadow = deepcopy(model, memo)
-    _forget_watchers(shadow)
+    _forget_watchers({*shadow.modules()} - {m for o in shared for m in o.modules()})
     _set_mode(shadow, True)
     loss = learn.loss_func
     if isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): loss = loss if _stateless(loss) else None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FirstSteps']
 
-# %% ../nbs/15_rehearsal.ipynb #7ad6c114
+# %% ../nbs/15_rehearsal.ipynb #b0fac91b
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -17,11 +17,11 @@ from fastai.learner import Learner
 
 from .batch import BatchSpec
 from .check import scale_size
-from .compiled import can_compile_all, compile_first, is_compiled
+from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
 from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import batch_size, unwrap_dl
 
-# %% ../nbs/15_rehearsal.ipynb #1e66fced
+# %% ../nbs/15_rehearsal.ipynb #93a8abd6
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
@@ -44,19 +44,19 @@ class FirstSteps:
         "Check the step with this batch if its size is new"
         if size in self.known_sizes: return
         self.known_sizes.add(size)
-        learn,came = self.learn,self.run.train.spec and self.run.train.spec.size(b)
+        learn,loaded_size = self.learn,self.run.train.spec and self.run.train.spec.size(b)
         self.close()
         if '_do_one_batch' in learn.__dict__: return   # patched by other code
         def step():
             if learn.iter!=i: return type(learn)._do_one_batch(learn)   # batch `i` was loaded ahead of its step
             self.close()
-            self._look(came)
+            self._look(loaded_size)
             if self.tried is None: self._preflight()
             self.run.train.keep_original,self.run.train.original = False,None
             try: learn._do_one_batch()
             except _cancels: raise
             except Exception as e:
-                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, came)
+                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, loaded_size)
                 raise
         learn._do_one_batch = self.step = step
 
@@ -65,7 +65,7 @@ class FirstSteps:
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.step = None
 
-    def _look(self, came):
+    def _look(self, loaded_size):
         "Inspect the batch after all callbacks, and warn if one of them has resized it"
         learn,spec = self.learn,self.run.train.spec
         b = *learn.xb,*learn.yb
@@ -73,9 +73,9 @@ class FirstSteps:
             if self.run.steered: spec = BatchSpec(b, len(learn.xb), spec.names)   # batch transforms resize targets too
             self.spec = step_spec(spec, learn.xb, learn.yb)
         self.step_size = self.spec.size(b)
-        self.changed = self.step_size!=came
+        self.changed = self.step_size!=loaded_size
         if self.changed and self.step_size:
-            warn(f'the model gets images of {list(self.step_size)}, where {list(came or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
+            warn(f'the model gets images of {list(self.step_size)}, where {list(loaded_size or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
 
     def _preflight(self):
         "Do the dry run and try the sizes, before the first step of the training"
@@ -140,19 +140,18 @@ class FirstSteps:
         for xb,yb in batches: dry_run(learn, xb, yb)
 
     def _compile(self, xb, yb):
-        "Compile the model for every size, full size first, or for full size alone if they are too many"
-        run,bs,follow = self.run,n_items(xb),self.args.resize_valid
-        sizes,n = [*zip(run.schedule.sizes, self._sizes())],len(self.learn.dls.train)
-        validated = {run.schedule.size_at((e+1-1/n)/run.n_epoch) for e in range(run.n_epoch)} if follow else {run.schedule.final}
-        for s,size in reversed(sizes if can_compile_all(run.schedule, follow) else sizes[-1:]):
-            b = at_size(self.spec, xb, yb, size)
-            compile_first(self.learn, *tile_batch(b, round(bs*run.larger_batches.bs_factor(s))), self._valid_bs(bs) if s in validated else ())
-
-    def _valid_bs(self, bs):
-        "Return the numbers of images in validation batches: those of all but the last, and of the last"
-        dl = unwrap_dl(self.learn.dls.valid)
-        n,bs = len(getattr(dl, 'dataset', ())),batch_size(dl) or bs
-        return [*dict.fromkeys(o for o in (min(n or bs, bs), n%bs) if o)]
+        "Compile the model for the sizes of training and validation"
+        learn,run,n,step_sizes = self.learn,self.run,n_items(xb),dict(zip(self.run.schedule.sizes, self._sizes()))
+        def train(size):
+            x,y = tile_batch(at_size(self.spec, xb, yb, step_sizes[size]), round(n*run.larger_batches.bs_factor(size)))
+            learn.model.train()
+            run_backward(learn.loss_func(learn.model(*x), *y), learn.model)
+        def valid(size):
+            x,_ = at_size(self.spec, xb, yb, step_sizes[size])
+            learn.model.eval()
+            with torch.no_grad():
+                for bs in batch_sizes(learn.dls.valid, n): learn.model(*tile_batch(x, bs))
+        compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
 
 def _add_words(e, size):
     "Append to the message of an error in the first batch of a size how the size may have caused it"

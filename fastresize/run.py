@@ -6,17 +6,17 @@
 __all__ = ['lr_exponents', 'lr_factor', 'ScaledLRs', 'check_resizing', 'is_auto', 'check_args', 'enlarged_warning',
            'image_lists_warning', 'unreached_warning', 'items_warning', 'LargerBatches', 'TrainingRun']
 
-# %% ../nbs/07_run.ipynb #0f22153a
+# %% ../nbs/07_run.ipynb #08c0d4b0
 import math
 from warnings import warn
 
-from .backends import SizeBackend
+from .backends import SizeBackend, check_decoder
 from .batch import check_targets
 from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #d04a8522
+# %% ../nbs/07_run.ipynb #7be0e302
 lr_exponents = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -63,6 +63,9 @@ def check_resizing(
         expect(getattr(args, k) in known, k, getattr(args, k), f'one of {", ".join(map(str, known))}')
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
+    if getattr(args, 'set_size', None) is None: return
+    check_decoder(args.set_size, 'set_size')
+    expect(not args.resize_items, 'resize_items', args.resize_items, 'False with `set_size`, because the decoder makes the size')
 
 def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.initial_size.lower()=='auto'
 
@@ -82,7 +85,7 @@ def check_args(
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
 
-# %% ../nbs/07_run.ipynb #1a697a89
+# %% ../nbs/07_run.ipynb #12ad35dd
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -190,11 +193,11 @@ class TrainingRun:
     def batch_budget(self) -> tuple: # Images of an epoch, of a batch, at most of a batch; True if a last small batch is left out
         "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
         countable = getattr(self.train, 'countable', None)
-        found,most = countable() if countable else 'no map-style dataset',self.args.max_bs
-        expect(not isinstance(found, str), 'max_bs', most, f'None for this loader, which has {found}')
+        found,max_bs = countable() if countable else 'no map-style dataset',self.args.max_bs
+        expect(not isinstance(found, str), 'max_bs', max_bs, f'None for this loader, which has {found}')
         n,bs,drop_last = found
-        expect(most>=bs, 'max_bs', most, f'at least the batch size of the loader, {bs}')
-        return n,bs,most,drop_last
+        expect(max_bs>=bs, 'max_bs', max_bs, f'at least the batch size of the loader, {bs}')
+        return n,bs,max_bs,drop_last
 
     @property
     def larger_batches(self): return LargerBatches(self)
@@ -205,7 +208,7 @@ class TrainingRun:
     ) -> tuple: # A list of `(height, width)` in pixels, and one of images, or None where they are as many as the loader's
         "Return size and number of images of the batches of a training epoch"
         schedule = self.schedule.at_least(self.reached)
-        if not self.args.max_bs: return schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch)),None
+        if not self.args.max_bs: return self.train.made_sizes(schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch))),None
         return self.larger_batches.of(schedule, epoch)
 
     def last_size(self,
@@ -215,6 +218,13 @@ class TrainingRun:
         epoch = self.n_epoch-1 if self.n_epoch==int(self.n_epoch) else int(self.n_epoch)
         sizes = self.epoch_sizes(epoch, n_batch)[0]
         return sizes[round((self.n_epoch-epoch)*len(sizes))-1]
+
+    def validated_sizes(self,
+        n_batch:float, # Batches of an epoch
+    ) -> set:
+        "Return the sizes in the schedule of all validations of the training"
+        if not self.args.resize_valid: return {self.schedule.final}
+        return {self.epoch_sizes(e, int(n_batch))[0][-1] for e in range(math.ceil(self.n_epoch))}
 
     def schedule_warning(self,
         n_batch:int, # Batches of an epoch

@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['TrainLength', 'Backends', 'Transfer', 'true_lengths', 'scale_lrs', 'TrainerRun']
 
-# %% ../nbs/21_trainer.ipynb #ec8603f2
+# %% ../nbs/21_trainer.ipynb #7528be97
 import math
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 
-from torch.utils.data import DataLoader
-
-from .backends import ItemsBackend, SizeBackend, item_or_last, with_attr
-from .batch import BatchSpec, boxes_warning, no_image_message, rebuild
+from .backends import backend_for, item_or_last, leave_targets, look_ahead, make_small, spec_and_warning, with_attr
+from .batch import no_image_message, rebuild
 from .check import expect, is_int
 from .probe import LoaderWrapper, find_generators, no_trace, unwrap_dl
 from .run import ScaledLRs, TrainingRun, items_warning
@@ -82,7 +80,7 @@ class TrainLength:
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
-# %% ../nbs/21_trainer.ipynb #ec0de954
+# %% ../nbs/21_trainer.ipynb #3123c926
 class Backends(dict):
     "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; without `inspect`, it is one for finished batches"
     def __init__(self,
@@ -90,18 +88,12 @@ class Backends(dict):
         args, # Object with the arguments of the callback as attributes
         warn, # Called with the text of a warning
     ):
-        self.trainer,self.args,self.warn_once,self.transfer = trainer,args,lru_cache(warn),trainer.strategy.batch_to_device
-        self.multiple_of = 1 if args.user_schedule else args.growth.multiple_of
-        self.resize_targ,self.loaded_sizes = args.resize_targ,{}   # sizes of the images as the loaders give them
-
-    def new_spec(self, sample):
-        spec = BatchSpec(sample, pictures=self.args.pictures, resize_targ=self.resize_targ)
-        if message := boxes_warning(spec, sample): self.warn_once(message)
-        return spec
+        self.trainer,self.args,self.transfer,self.loaded_sizes = trainer,args,trainer.strategy.batch_to_device,{}   # sizes as the loaders give them
+        self.kwargs = dict(new_spec=partial(spec_and_warning, warn=lru_cache(warn), pictures=args.pictures, resize_targ=args.resize_targ))
 
     def new(self, key, loader=None):
-        a,cls = self.args,partial(ItemsBackend, small=False) if isinstance(loader, DataLoader) else SizeBackend
-        self[key] = cls(loader, new_spec=self.new_spec, method=a.method, mode=a.resize_mode, multiple_of=self.multiple_of)
+        decoder = (self.args.set_size,self.args.per_batch) if key=='train' and self.args.set_size is not None else ()
+        self[key] = backend_for(loader, self.args, *decoder, **self.kwargs)
         return self[key]
 
     __missing__ = new
@@ -112,9 +104,7 @@ class Backends(dict):
     ): # A batch of a few items as the model gets them, or None
         "Make the backend of a loader, and find its full size from a few items"
         o = self.new(key, unwrap_dl(loader, False))
-        for n in (4,1) if isinstance(o, ItemsBackend) else ():   # several items may differ in size
-            if (sample := o.sample_batch(n)) is not None: o.look(sample)
-            if o.full_size: break
+        sample = look_ahead(o)
         self.loaded_sizes[key],module = o.full_size,self.trainer.lightning_module
         if not o.full_size: return
         try:
@@ -127,8 +117,8 @@ class Backends(dict):
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
-        self.resize_targ = False
-        for o in self.values(): o.spec = o.spec and o.spec.without_targets()
+        self.kwargs['new_spec'] = partial(self.kwargs['new_spec'], resize_targ=False)
+        for o in self.values(): leave_targets(o)
 
 # %% ../nbs/21_trainer.ipynb #18d7af86
 class Transfer:
@@ -170,24 +160,28 @@ class Transfer:
         if is_train: run.size,run.image_size = size,o.spec.size(b)
         return b
 
-# %% ../nbs/21_trainer.ipynb #23eb008e
+# %% ../nbs/21_trainer.ipynb #aef9fcd6
 class _WrappedLoader(LoaderWrapper):
     "A loader of a trainer, which makes its items at the sizes of their batches"
-    _wrapper_attrs = 'dl','run','is_valid','backend','why'
+    _wrapper_attrs = 'dl','run','is_valid','backend','why','sizes_batches'
     def __init__(self, dl, run, is_valid):
         self.dl,self.run,self.is_valid,self.backend = dl,run,is_valid,None
         self.why = None if run.args.resize_items else '`resize_items`=False'   # why it makes no small items; None: not known yet
+        self.sizes_batches = not is_valid and (run.args.max_bs or run.args.set_size is not None)   # also without small items
 
     def __len__(self): return len(self.run.sizes()) if self.run.has_counts and not self.is_valid else len(self.dl)
 
     def __iter__(self):
         run,is_valid = self.run,self.is_valid
         at_full_size = is_valid and (run.trainer.sanity_checking or not run.args.resize_valid)
+        if self.sizes_batches and run.length is None and run.is_on(): run.look(self.dl, run.n_batch)   # without a length, a batch is taken before the start
         active = run.is_on() and run.schedule and not (run.no_images or at_full_size)
         if active and self.why is None: self.why = self._make_small() or ''
-        if not active or self.why and (is_valid or not run.has_counts): yield from self.dl
+        if not active or self.why and not self.sizes_batches: yield from self.dl
         elif is_valid: yield from self.backend.batches([run.size_now()])
-        else: yield from run.train.batches(*run.remaining())
+        else:
+            run.train.use(self.dl)
+            yield from run.train.batches(*run.remaining())
 
     def _make_small(self):
         "Have the loader make small items; warn and return why not if it cannot"
@@ -200,13 +194,11 @@ class _WrappedLoader(LoaderWrapper):
         whys = {'no items can be read before training': not o.full_size,
                 'it is one of several loaders that are iterated together': not is_valid and len(loaders)>1,
                 'sizes depend on optimizer steps or on time, which are not known when items are made': not is_valid and run.length.is_clocked,
-                'its images change size on the way to the device': o.full_size!=run.backends.loaded_sizes.get(key, o.full_size),
-                'it is no `DataLoader` of PyTorch': not isinstance(o, ItemsBackend)}
+                'its images change size on the way to the device': o.full_size!=run.backends.loaded_sizes.get(key, o.full_size)}
         why = next((k for k,v in whys.items() if v), None)
         if not why:
             o.use(self.dl)   # the trainer may reload its loaders
-            why = o.why_not(run.schedule.initial)
-            o.small = not why
+            why = make_small(o, run.schedule.initial)
         if why: run.warn(items_warning('validation' if is_valid else 'training', why))
         return why
 
@@ -219,7 +211,7 @@ def _unwrap(loops):
     for c in (loop._combined_loader for loop in loops):
         if c is not None: c.flattened = [unwrap_dl(dl, False) for dl in c.flattened]
 
-# %% ../nbs/21_trainer.ipynb #9f187e55
+# %% ../nbs/21_trainer.ipynb #abc9e668
 @contextmanager
 def true_lengths(
     run, # The `TrainerRun`
@@ -230,8 +222,8 @@ def true_lengths(
     def setup_epoch():
         setup_data()
         c = loop._combined_loader
-        if c and run.length is None and run.is_on(): run.look(c.flattened[0], run.n_batch)
-        if not c or not run.has_counts: return
+        if c is not None and run.length is None and run.is_on(): run.look(c.flattened[0], run.n_batch)
+        if c is None or not run.has_counts: return
         run.train.use(unwrap_dl(c.flattened[0], False))   # the trainer may reload its loaders
         c.limits = [run.n_batch]
         loop.max_batches = loop._data_fetcher.length = len(run.sizes())
@@ -255,7 +247,13 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.larger_batches.lr_factor(run.size)).remove)
 
-# %% ../nbs/21_trainer.ipynb #135c61c3
+# %% ../nbs/21_trainer.ipynb #77cf6caf
+class _Clocked:
+    "The sizes of a training's batches, where each is only known when its batch is taken"
+    def __init__(self, run): self.run = run
+    def __len__(self): return 1
+    def __getitem__(self, i): return self.run.size_now()
+
 class TrainerRun(TrainingRun):
     """The plan of a Lightning `Trainer`'s training; from its construction until `undo.close()`, batches get their sizes
 
@@ -274,7 +272,7 @@ class TrainerRun(TrainingRun):
         super().__init__(args, math.inf, self.backends['train'], warn=warn)
         self.must_grow = not trainer.fast_dev_run
         self.undo.enter_context(with_attr(trainer.strategy, 'batch_to_device', Transfer(self)))
-        if not (args.resize_items or args.max_bs): return
+        if not (args.resize_items or args.max_bs or args.set_size is not None): return
         self.undo.callback(_unwrap, (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop))
         self.undo.enter_context(with_attr(trainer.strategy, 'process_dataloader', partial(_wrap, self, trainer.strategy.process_dataloader)))
         self.undo.enter_context(true_lengths(self))
@@ -292,15 +290,19 @@ class TrainerRun(TrainingRun):
     ):
         "Find out the length of the training and the size of its images, and make the schedule"
         self.length,max_bs = TrainLength(self.trainer, n_batch),self.args.max_bs
-        self.n_epoch = self.length.n_epoch
+        self.n_epoch,set_size = self.length.n_epoch,self.args.set_size
+        for k,v in dict(max_bs=max_bs, set_size=set_size).items():
+            expect(v is None or len(self.trainer.fit_loop._combined_loader.flattened)==1, k, v, 'None for several training loaders')
+        expect(set_size is None or self.args.per_batch or not self.length.is_clocked, 'per_batch', self.args.per_batch, 'True with `set_size`, because '
+               + ('sizes depend on optimizer steps or on time' if math.isfinite(n_batch) else 'a loader without a length may never end its first epoch'))
         if max_bs:
             expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
                    'because larger batches make fewer steps; give the length as `max_epochs` alone')
-            expect(len(self.trainer.fit_loop._combined_loader.flattened)==1, 'max_bs', max_bs, 'None for several training loaders')
         sample = self.backends.inspect('train', dl)
         self.train = self.backends['train']
+        if set_size is not None: self.undo.enter_context(self.train.restored())   # a training may end while its iterator goes on
         self.growth = self.choose(self, sample) if self.choose else self.args.growth
-        if self.choose and self.growth: self.backends.multiple_of = self.train.multiple_of = self.growth.multiple_of
+        if self.choose and self.growth: self.backends.kwargs['multiple_of'] = self.train.multiple_of = self.growth.multiple_of
         self.make_schedule()
         self.larger_batches.check()
         self.n_epoch = self.length.n_epoch
@@ -332,6 +334,7 @@ class TrainerRun(TrainingRun):
 
     def remaining(self) -> tuple: # As from `epoch_sizes`
         "Return size and number of images of the batches that remain in this epoch"
+        if self.length.is_clocked: return _Clocked(self),None
         (sizes,counts),i = self.planned(self.trainer.current_epoch),self.n_taken
         return sizes[i:] or sizes[-1:],counts and counts[i:]
 
@@ -352,6 +355,11 @@ class TrainerRun(TrainingRun):
         "Return the size of a batch"
         if self.length.is_clocked: return tuple(map(max, self.schedule.size_at(self.length.progress(i)), self.reached))
         return item_or_last(self.sizes(), i)
+
+    def validated_sizes(self, n_batch):
+        t = self.trainer
+        in_epochs = self.length.is_clocked or t.check_val_every_n_epoch is None or t.val_check_interval!=1 or isinstance(t.val_check_interval, int)
+        return {*self.schedule.sizes} if self.args.resize_valid and in_epochs else super().validated_sizes(n_batch)
 
     def ends_with(self) -> tuple: # `(height, width)` in pixels
         "Return the size of the last batch of the training"

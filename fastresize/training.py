@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['no_batches', 'grid_modes', 'SteeredBackend', 'LearnerRun', 'FollowBS']
 
-# %% ../nbs/14_training.ipynb #76bd5d7f
+# %% ../nbs/14_training.ipynb #fcf52dc9
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from functools import partial
@@ -17,17 +17,17 @@ from fastai.callback.core import Callback
 from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
-from .backends import ItemsBackend, SizeBackend, item_or_last
+from .backends import SizeBackend, backend_for, item_or_last, leave_targets, look_ahead, make_small
 from .batch import boxes_warning, leaves, no_image_message
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
-from .probe import is_fastai_loader, run_batch_tfms, scratch_dataset, some_items, unwrap_dl
+from .probe import run_batch_tfms, scratch_dataset, some_items
 from .run import TrainingRun, items_warning
 from .schedule import SizeSchedule
 from .transforms import Steer, points_warning, size_tfms
 
-# %% ../nbs/14_training.ipynb #f4f2f294
+# %% ../nbs/14_training.ipynb #1416d084
 no_batches = 'the training loader gives no batches: is its batch size larger than the dataset?'
 grid_modes = 'bilinear','nearest','bicubic' # modes of `grid_sample`
 
@@ -68,9 +68,9 @@ class SteeredBackend(FastaiItems):
             except Exception as e:
                 warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={self.mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
                 return False
-            came = self.spec.size(b)
-            if came!=target:
-                warn(_steering_warning(came, target))
+            loaded_size = self.spec.size(b)
+            if loaded_size!=target:
+                warn(_steering_warning(loaded_size, target))
                 return False
             if not self.spec.in_proportion(b, sample): return False
         return True
@@ -89,20 +89,20 @@ class SteeredBackend(FastaiItems):
         "Resize the batch if no transform made its size; verify the transforms once for each size"
         if self.reduced_size(size) is None or self.steered and size in self.verified_sizes: return b
         if self.spec is None: self.spec = self.new_spec(b)
-        came = self.spec.size(b)
-        if came is None or self.steered and self.steer and came==self.steer.applied_size:
+        loaded_size = self.spec.size(b)
+        if loaded_size is None or self.steered and self.steer and loaded_size==self.steer.applied_size:
             self.verified_sizes.add(size)
             return b
-        if self.full_size is None: self.full_size = came
-        target = self.target_size(size) if self.small or self.steered else self.target_size(size, came)
+        if self.full_size is None: self.full_size = loaded_size
+        target = self.target_size(size) if self.small or self.steered else self.target_size(size, loaded_size)
         if self.steered and self.steer:
-            warn(_steering_warning(came, self.steer.applied_size))
+            warn(_steering_warning(loaded_size, self.steer.applied_size))
             self.steered = False
         return self.resized(b, target)
 
-def _steering_warning(came, told): return f'`batch_tfms` give {list(came or ())} instead of {list(told)}, so each batch is resized once more'
+def _steering_warning(loaded_size, target): return f'`batch_tfms` give {list(loaded_size or ())} instead of {list(target)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #6da159f3
+# %% ../nbs/14_training.ipynb #5ea27b89
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -115,10 +115,11 @@ class LearnerRun(TrainingRun):
         self.learn,self.cache = learn,None
         self.new_spec = spec_for(learn, args.pictures, args.resize_targ)
         loaders = (*learn.dls.loaders[:2], None)[:2]
+        new_backend = partial(backend_for, args=args, new_spec=self.new_spec, fastai_backend=partial(SteeredBackend, small=False, move=learn._set_device))
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
-            samples = [None if dl is None else _look(dl) for dl in loaders]
-            train,valid = [dl if dl is None else _backend(learn, dl, args, self.new_spec, b) for dl,b in zip(loaders, samples)]
+            train,valid = [dl if dl is None else new_backend(dl) for dl in loaders]
+            samples = [o and look_ahead(o) for o in (train,valid)]
             super().__init__(args, n_epoch, train, valid)
             if samples[0] is not None and train.full_size is None: self.give_up(samples[0])
             else: self._choose(samples)
@@ -157,9 +158,7 @@ class LearnerRun(TrainingRun):
         whys = {}
         for o,name in self.backends:
             if o is self.valid and not self.args.resize_valid: continue
-            why = o.why_not(self.schedule.initial) if isinstance(o, ItemsBackend) else 'no items can be read before training'
-            o.small = not why
-            if why: whys[name] = why
+            if why := make_small(o, self.schedule.initial): whys[name] = why
         return whys
 
     @property
@@ -169,7 +168,7 @@ class LearnerRun(TrainingRun):
 
     def with_small_items(self):
         "Return a copy of this run with small items, or None if they are small already, or cannot be"
-        if any(getattr(o, 'small', False) for o,_ in self.backends) or self.args.method!='interpolate': return
+        if any(o.small for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
         for o,_ in res.backends: o.verified_sizes = set()
@@ -178,9 +177,7 @@ class LearnerRun(TrainingRun):
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
-        for o,_ in self.backends:
-            if o.spec: o.spec = o.spec.without_targets()
-            o.new_spec = partial(o.new_spec, resize_targ=False)
+        for o,_ in self.backends: leave_targets(o)
 
     # ---- loops
 
@@ -252,18 +249,7 @@ class LearnerRun(TrainingRun):
 _pretrained = ('The body is frozen, so it is probably pretrained: fine-tuning on a few hundred photographs lost accuracy with small images. '
                '`initial_size`=.75 and `frozen`=False lose less.')
 
-def _backend(learn, dl, args, new_spec, sample):
-    kwargs = dict(new_spec=new_spec, sample=sample, method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of)
-    if is_fastai_loader(unwrap_dl(dl)): return SteeredBackend(dl, small=False, move=learn._set_device, **kwargs)
-    return ItemsBackend(dl, small=False, **kwargs) if isinstance(unwrap_dl(dl), torch.utils.data.DataLoader) else SizeBackend(dl, **kwargs)
-
-def _look(dl):
-    "Return a few items of a loader as a batch, or one item, or None if none can be made"
-    for n in (4,1):   # several may be padded to one size, or have none in common
-        try: return some_items(dl, n)
-        except Exception: pass   # an item that the training uses will raise its error there
-
-# %% ../nbs/14_training.ipynb #7663d24c
+# %% ../nbs/14_training.ipynb #5b50e9ef
 class FollowBS(Callback):
     "Count progress in images and scale the learning rates, for a training loop whose batches differ in their number of images"
     order = 61 # after `ParamScheduler`, and after the recorder
@@ -273,7 +259,7 @@ class FollowBS(Callback):
         sizes:list, # `(height, width)` in pixels of every batch of the epoch
         counts:list, # Number of images of every batch
     ):
-        self.orig_lrs,self.fits,n = None,run.learn,sum(counts)
+        self.orig_lrs,self.learner,n = None,run.learn,sum(counts)
         factors = {s: run.larger_batches.lr_factor(s) for s in {*sizes}}
         self.factors,self.pcts = [factors[s] for s in sizes],[(epoch + k/n)/run.n_epoch for k in accumulate(counts)]
 
@@ -297,6 +283,6 @@ class FollowBS(Callback):
     @contextmanager
     def added(self):
         "Add this callback to the learner in this context, and restore the learning rates afterwards"
-        with self.fits.added_cbs([self] if self.learn is None else []):
+        with self.learner.added_cbs([self] if self.learn is None else []):
             try: yield
             finally: self._restore()

@@ -365,10 +365,11 @@ def test_what_a_fit_cannot_do_is_said_before_it():
         def training_step(self, dataloader_iter): pass
     with pytest.raises(ValueError, match='`dataloader_iter`'): trainer(resize()).fit(Takes(), tensors())
 
-def test_the_arguments_are_those_of_the_fastai_callback():
+def test_the_arguments_are_those_of_the_fastai_callback_and_of_the_loop():
     import inspect
-    ours,its = (inspect.signature(c).parameters for c in (ProgressiveResizeCallback, ProgressiveResize))
-    assert all(ours[k].default==its[k].default for k in ours) and [k for k in its if k in ours]==[*ours]
+    ours,its,loop = (inspect.signature(c).parameters for c in (ProgressiveResizeCallback, ProgressiveResize, sized_loader))
+    assert [*ours]==[*[k for k in its if k in ours],'set_size','per_batch'] and [k for k in loop if k in ours][-2:]==[*ours][-2:]
+    assert all(ours[k].default==(its if k in its else loop)[k].default for k in ours)
 
 def test_validation_loaders_of_several_sizes():
     class Two(Module):
@@ -409,6 +410,94 @@ def test_given_schedule_and_final_size():
     assert fitted(resize(schedule=s))[0].train_sizes==[(24,24)]*8+[(48,48)]*8+[(64,64)]*16
     module,*_ = fitted(resize(final_size=48))
     assert module.train_sizes==due(32, 48, 24) and module.valid_sizes[-1]==(48,48)
+
+# ---- a decoder with a size to set
+
+class Told:
+    "A loader with ffcv's `output_size`, which it reads at every batch, or when an epoch begins"
+    def __init__(self, each=True): self.output_size,self.each,self.decoded = (64,64),each,[]
+    def __len__(self): return 8
+    def __iter__(self):
+        size = self.output_size
+        for _ in range(8):
+            self.decoded.append(self.output_size if self.each else size)
+            yield torch.rand(10,3,*self.decoded[-1]),torch.arange(10)%2
+
+def steered(decoder, **kwargs): return resize(**{'set_size':decoder, 'final_size':64, 'per_batch':decoder.each, **kwargs})
+
+per_epoch = [s for s in ((32,32),(32,32),(40,40),(64,64)) for _ in range(8)]   # each epoch has the size of its first batch
+
+@pytest.mark.parametrize('each', [True,False])
+@pytest.mark.parametrize('kwargs', [{}, dict(resize_valid=False), dict(schedule=size_schedule(64, 4, increase_by=8), final_size=None)], ids=str)
+def test_a_decoder_makes_the_size(each, kwargs):
+    dl = Told(each)
+    module,t,cb = fitted(steered(dl, **kwargs), (dl,tensors(20)))
+    assert module.train_sizes==dl.decoded==(due(32) if each else per_epoch)
+    assert module.valid_sizes==[s if kwargs.get('resize_valid', True) else (64,64) for s in module.train_sizes[7::8] for _ in range(2)]
+    assert dl.output_size==(64,64) and cb.trainer is None
+
+def test_a_decoder_is_set_by_a_function():
+    dl = Told()
+    assert fitted(resize(set_size=lambda size: setattr(dl, 'output_size', size), final_size=64, per_batch=True), (dl,))[0].train_sizes==due(32)==dl.decoded
+
+@pytest.mark.parametrize('each', [True,False])
+def test_a_decoder_that_makes_another_size(each):
+    class Deaf(Told):
+        def __iter__(self): return ((torch.rand(10,3,64,64),torch.arange(10)%2) for _ in range(8))
+    assert fitted(steered(dl := Deaf(each)), (dl,))[0].train_sizes==(due(32) if each else per_epoch)
+
+@pytest.mark.parametrize('each', [True,False])
+@pytest.mark.parametrize('stop', [13,18,21])
+def test_a_training_with_a_decoder_resumes_in_mid_epoch(each, stop, tmp_path):
+    dl,first,then = Told(each),Module(),Module()
+    def go(module, *cbs, **kwargs): L.Trainer(callbacks=[steered(dl),*cbs], logger=False, max_epochs=4, **quiet).fit(module, dl, tensors(20), **kwargs)
+    save = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_last=True)
+    with pytest.raises(SystemExit): go(first, save, Stop(stop))
+    assert dl.output_size==(64,64)
+    done = torch.load(tmp_path/'last.ckpt', weights_only=False)['global_step']
+    dl.decoded.clear()
+    go(then, ckpt_path=tmp_path/'last.ckpt')
+    whole = due(32) if each else per_epoch
+    assert first.train_sizes==whole[:stop] and then.train_sizes==dl.decoded[:32-done]==whole[done:]
+
+@pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b')], ids=repr)
+@pytest.mark.parametrize('hook', ['on_train_batch_start','on_validation_batch_end'])
+def test_a_decoder_is_put_back_however_it_ends(exc, hook):
+    dl = Told()
+    t = trainer(steered(dl), Breaks(exc, hook))
+    with pytest.raises(SystemExit if isinstance(exc, KeyboardInterrupt) else Boom): t.fit(Module(), dl, tensors(20))
+    assert dl.output_size==(64,64)
+
+@pytest.mark.parametrize('kwargs', [dict(limit_train_batches=4), dict(max_steps=16)], ids=str)
+@pytest.mark.parametrize('workers', [0,1])
+def test_webdataset_decodes_at_the_size_of_each_batch(tmp_path, kwargs, workers):
+    "Of a loader without a length the trainer takes a batch ahead, and is told its steps: a batch that grows is enlarged"
+    wds = pytest.importorskip('webdataset')
+    with wds.TarWriter(str(tmp_path/'shard.tar')) as out:
+        for i in range(40): out.write({'__key__':f'{i:04}', 'jpg':np.asarray(picture(i, (64,64))), 'cls':i%2})
+    size = torch.tensor([64,64]).share_memory_()
+    def decode(im): return v1.functional.to_tensor(v1.functional.resize(im, size.tolist()))
+    def set_size(s): size[:] = torch.tensor(s)
+    data = wds.WebDataset(str(tmp_path/'shard.tar'), shardshuffle=False).decode('pil').to_tuple('jpg', 'cls').map_tuple(decode, noop)
+    dl = tud.DataLoader(data, batch_size=10, num_workers=workers, multiprocessing_context='fork' if workers else None)
+    cb = resize(set_size=set_size, final_size=64, per_batch=not workers)
+    if workers and 'max_steps' in kwargs:
+        with pytest.raises(ValueError, match='`per_batch`=False: expected True with `set_size`, because a loader without a length'): fitted(cb, (dl,), **kwargs)
+    else: assert fitted(cb, (dl,tensors(20)), **kwargs)[0].train_sizes==([s for s in ((32,32),(32,32),(40,40),(64,64)) for _ in range(4)] if workers else due(16))
+
+@pytest.mark.parametrize('words,args', {
+    '`set_size`=3: expected a decoder': dict(set_size=3, final_size=64), '`final_size`=None: expected the size with which': dict(set_size=Told()),
+    '`resize_items`=True: expected False with `set_size`': dict(set_size=Told(), final_size=64, resize_items=True)}.items(), ids=str)
+def test_arguments_that_cannot_go_with_a_decoder(words, args):
+    with pytest.raises(ValueError, match=words): resize(**args)
+
+@pytest.mark.parametrize('words,cb,args', [
+    ('`max_bs`=20: expected None for this loader', dict(max_bs=20), {}),
+    ('`set_size`=.*: expected None for several training loaders', {}, {}),
+    ('`per_batch`=False: expected True with `set_size`, because sizes depend on optimizer steps or on time', dict(per_batch=False), dict(max_time='00:00:01:00'))])
+def test_a_fit_that_cannot_be_with_a_decoder(words, cb, args):
+    dl = Told()
+    with pytest.raises(ValueError, match=words): trainer(steered(dl, **cb), **args).fit(Module(), [dl,tensors()] if 'several' in words else dl)
 
 # ---- processes, and no Lightning
 

@@ -55,3 +55,18 @@ def test_auto_in_a_config(tmp_path):
     for text,value in (('auto','auto'), ('0.75',.75), ('64',64), ('[48, 64]',[48,64])):
         cb = parser.instantiate_classes(parser.parse_string(f'cb: {{initial_size: {text}}}')).cb
         assert cb.initial_size in (value, tuple(value) if isinstance(value, list) else value) and type(cb.initial_size) in (type(value),tuple)
+
+def decode_at(size): decode_at.sizes.append(size)
+decode_at.sizes = []
+class Decoder:
+    def __init__(self, side:int): self.output_size = side,side
+
+def test_a_decoder_in_a_config():
+    from jsonargparse import ArgumentParser
+    parser = ArgumentParser()
+    parser.add_class_arguments(ProgressiveResizeCallback, 'cb')
+    def made(set_size): return parser.instantiate_classes(parser.parse_object(dict(cb=dict(set_size=set_size, per_batch=True, final_size=64, verbose=False)))).cb
+    cb = made(f'{__name__}.decode_at')
+    assert cb.set_size is decode_at and cb.per_batch and made(dict(class_path=f'{__name__}.Decoder', init_args=dict(side=64))).set_size.output_size==(64,64)
+    L.Trainer(callbacks=[cb], **quiet).fit(Module(), Data())
+    assert decode_at.sizes==[s for e in range(4) for s in cb.schedule.sizes_of(e, 4, 4)]

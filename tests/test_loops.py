@@ -207,6 +207,9 @@ def test_a_decoder_without_end_that_is_told_once_is_refused():
     dl = Told()
     with pytest.raises(ValueError, match='`per_batch`=False: expected True with `set_size`, because a loader without a length'): sized_loader(dl, schedule, 4, n_batch=4, set_size=dl)
 
+def test_a_decoder_beside_small_items_is_refused():
+    with pytest.raises(ValueError, match='`resize_items`=True: expected False with `set_size`'): sized_loader(Counted(), schedule, 4, set_size=Counted(), resize_items=True)
+
 def test_sizes_of_a_decoder_that_is_told_once_are_those_of_its_epochs():
     "And full size that comes in the middle of the last epoch never comes"
     dl = Counted()
