@@ -82,7 +82,7 @@ def shadow_learner(learn, cbs):
             with res.no_logging(): yield res
         finally: res.opt = None   # free the memory of the optimizer
 
-# %% ../nbs/17_auto.ipynb #4c635aee
+# %% ../nbs/17_auto.ipynb #3160f559
 class Stopwatch(Callback):
     "Mark the end of each batch; cancel training, and likewise validation, after `n` batches, or after `seconds` once more than `least` batches are done"
     order = 1000
@@ -99,14 +99,14 @@ class Stopwatch(Callback):
         if n>=self.n or late: raise CancelTrainException if self.training else CancelValidException
 
     def paces(self,
-        n_warm:int, # Batches that are not typical
+        n_warm:int, # Warm-up batches, which are not counted
     ) -> list: # Seconds
         "Return the seconds to start and the seconds per batch, of training and then of validation"
         return [*pace(self.marks[True], n_warm), *pace(self.marks.get(False, ()), n_warm)]
 
 def pace(
     marks:list, # A `mark` at the beginning, and one after each batch
-    n_warm:int, # Batches that are not typical
+    n_warm:int, # Warm-up batches, which are not counted
 ) -> tuple: # Seconds
     "Return the seconds to start a loop, and the seconds per batch after `n_warm` batches"
     if len(marks)<2: return 0.,0.

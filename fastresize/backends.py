@@ -46,10 +46,10 @@ class SizeBackend:
     """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
     `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
-    `to_size` resizes the batch that came, if that is left to do. Each gets the size in the schedule, `(height, width)` in pixels."""
+    `to_size` resizes the batch if that is still needed. Each takes the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     small = False # True: items are made at the size of their batch
-    keep_original = False # True: `resized` stores its input as `original`, until it is known if the loss accepts resized targets
+    keep_original = False # True: `resized` stores its input as `original`, until it is known whether the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
         new_spec=BatchSpec, # Called with a batch; returns its `BatchSpec`
@@ -87,7 +87,7 @@ class SizeBackend:
 
     def target_size(self,
         size:tuple, # Size in the schedule, `(height, width)` in pixels
-        full_size:tuple=None, # Of the images of a batch, where they differ
+        full_size:tuple=None, # Full size of the images of this batch, if it differs from the loader's
     ) -> tuple:
         "Return the size of this loader's images in a batch that has `size` in the schedule"
         full_size = full_size or self.full_size
@@ -133,7 +133,7 @@ class SizeBackend:
         get, # Called without arguments; returns the next batch of the loader
         size:tuple, # Its size in the schedule
     ):
-        "Take a batch from the loader, and bring it to its size"
+        "Take a batch from the loader, and resize it if needed"
         with self.at(size): b = get()
         return self.to_size(b, size)
 
@@ -147,7 +147,7 @@ class SizeBackend:
         return resize_with(self.spec, self.move(b) if self.move else b, target, self.method, self.mode)
 
     def first(self, batches, skip):
-        "Return the first batch after those that were trained already"
+        "Skip `skip` batches and return the next one"
         for _ in range(skip): next(batches)
         return next(batches)
 
@@ -175,7 +175,7 @@ class SizeBackend:
 def look_ahead(
     o:SizeBackend, # Backend of a loader
 ): # The items as a batch, or None
-    "Find images and full size in a few items, read without a trace; leave `spec` and `full_size` None if that is not possible"
+    "Find images and full size in a few items, read without side effects; leave `spec` and `full_size` None if that is not possible"
     for n in (4,1):   # several items may differ in size
         if (sample := o.sample_batch(n)) is not None: o.look(sample)
         if o.full_size: return sample
@@ -200,7 +200,7 @@ def make_small(
 # %% ../nbs/05_backends.ipynb #db5a7875
 @dataclass(frozen=True)
 class SizeRatio:
-    "Ratio by which items are scaled: images of `full_size` get `size`, others are scaled alike; both `(height, width)` in pixels"
+    "Ratio by which items are scaled: images of `full_size` get `size`, others are scaled by the same ratio; both `(height, width)` in pixels"
     size:tuple
     full_size:tuple
     cache:object=None # `DecodeCache` for decoded images, or None
@@ -306,7 +306,7 @@ class ItemsBackend(SizeBackend):
 
     With `small=False` batches are resized after loading, and only the number of items in a batch may change."""
     item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
-    sample_args = {} # Arguments of `some_items` for items to compare
+    sample_args = {} # Arguments of `some_items` for the items that `why_not` compares
     def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
         self.small,self.cache,self.expected_sizes = small,cache,()
@@ -331,7 +331,7 @@ class ItemsBackend(SizeBackend):
         inner = self.dl.dataset.dataset if type(self.dl.dataset) is Subset else self.dl.dataset
         return not (hasattr(inner, '__getitems__') and self.dl.num_workers)   # workers pass the whole list to `__getitems__`
 
-    def countable(self) -> tuple: # Items of an epoch, items of a batch, and True if a last smaller batch is left out; or a string: why not
+    def countable(self) -> tuple: # Items per epoch, items per batch, and True if an incomplete last batch is dropped; or the reason why not, as a string
         "Return what is needed to plan larger batches, or why they are not possible"
         if not self.is_map_style(): return 'no map-style dataset'
         if not self.has_batch_sampler(): return 'a custom `__iter__`'
@@ -348,7 +348,7 @@ class ItemsBackend(SizeBackend):
         with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return super().sample_batch(n, **kwargs)
 
     def why_not(self, size):
-        "Return a message why items cannot be made at `size`; a few items, fewer of them, and small ones are compared"
+        "Return why items cannot be made at `size`, by comparing a few items, fewer items, and small items"
         if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
         if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
         if not self.can_size() or not self.full_size: return 'no items can be read before training'
@@ -358,7 +358,7 @@ class ItemsBackend(SizeBackend):
         target = self.ratio(size).of(item_size)
         if small is None: return f'its dataset fails to make items of {list(target)}'
         if loaded_size!=target: return f'its images have size {list(loaded_size or ())} instead of {list(target)}'
-        if not self.spec.in_proportion(small, whole): return 'a mask or target over the pixels does not follow'
+        if not self.spec.in_proportion(small, whole): return 'its masks or other dense targets keep their size'
         self.item_size = item_size
 
     # ---- an epoch
@@ -401,7 +401,7 @@ def check_decoder(
     name:str, # Its name
 ):
     "Raise `ValueError` unless `decoder` has a size to set"
-    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, 'a decoder with an `output_size`, or a function of a size')
+    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, 'a decoder with an `output_size`, or a function that sets a size')
 
 class DecoderBackend(SizeBackend):
     "Set the size of the loader's decoder"

@@ -17,7 +17,7 @@ from .preflight import is_oom
 from .probe import batch_size, no_trace, unwrap_dl
 from .schedule import pixels_to_grow
 
-# %% ../nbs/13_compiled.ipynb #234157d1
+# %% ../nbs/13_compiled.ipynb #dac86709
 def compiled_parts(model) -> list:
     "Return the modules in `model` that are compiled, by `torch.compile(module)` or `module.compile()`"
     return [m for m in model.modules() if any(getattr(m, k, None) is not None for k in ('_orig_mod','_compiled_call_impl','_compiler_ctx'))]   # the last one is Lightning's
@@ -26,24 +26,24 @@ def is_compiled(model) -> bool: return bool(compiled_parts(model))
 
 def n_graphs(
     n:int, # Number of sizes
-    resize_valid:bool, # True if validation has the sizes of the training
+    resize_valid:bool, # True if validation runs at the training sizes
 ) -> int:
-    "Return how often a model is compiled, for training and for evaluation, if every size is compiled"
+    "Return how many times a model is compiled, for training and evaluation together, if every size is compiled"
     return 2*n if resize_valid else n+1
 
 def can_compile_all(schedule, resize_valid:bool) -> bool: return n_graphs(len(schedule.sizes), resize_valid)<=torch._dynamo.config.recompile_limit
 
 def recompile_warning(
     schedule, # A `SizeSchedule`
-    resize_valid:bool, # True if validation has the sizes of the training
+    resize_valid:bool, # True if validation runs at the training sizes
 ) -> str: # A warning, or None
-    "Warn if a schedule has more sizes than a model can be compiled for"
+    "Return a warning if a schedule has more sizes than the recompile limit allows"
     limit,n = torch._dynamo.config.recompile_limit,len(schedule.sizes)
     if can_compile_all(schedule, resize_valid): return
     gap = pixels_to_grow(schedule.initial, schedule.final)
     by = next((b for b in range(1, gap+1) if n_graphs(math.ceil(gap/b)+1, resize_valid)<=limit), gap)
     return (f'`torch.compile`: this schedule has {n} sizes, and nearly every size is compiled separately; after {limit} compilations '
-            f'(torch._dynamo.config.recompile_limit) the others run uncompiled. `increase_by={by}` stays within the limit')
+            f'(torch._dynamo.config.recompile_limit) the remaining sizes run uncompiled. `increase_by={by}` stays within the limit')
 
 def batch_sizes(
     dl, # A loader
@@ -71,7 +71,7 @@ def compile_sizes(
     train, # Called with a size in the schedule; runs a training step
     valid, # Called with a size in the schedule; runs validation steps
 ):
-    "Compile every size without a trace, full size first, or full size alone if they are too many. Errors are left to the training, except out of memory"
+    "Compile every size without side effects, full size first, or only full size if there are too many. Ignore errors other than out of memory: the training will raise them"
     sizes,validated = [s for s in run.schedule.sizes if all(a>=b for a,b in zip(s, size))],run.validated_sizes(n_batch)
     for s in reversed(sizes if can_compile_all(run.schedule, run.args.resize_valid) else sizes[-1:]):
         with no_trace(model):
@@ -81,11 +81,11 @@ def compile_sizes(
             except Exception as e:
                 if is_oom(e): raise
 
-# %% ../nbs/13_compiled.ipynb #2edd1214
+# %% ../nbs/13_compiled.ipynb #006cb0e1
 _min_fraction = 0.1 # fraction of the time of a fit above which compiling is reported
 
 class CompileCost:
-    "Measure what compiling costs from the creation of this object"
+    "Measure the cost of compilation since this object was created"
     def __init__(self): self.start = self._now()
 
     def _now(self):
@@ -95,17 +95,17 @@ class CompileCost:
         return perf_counter(),len(times.get('_compile.compile_inner', ())),seconds
 
     def per_size(self,
-        resize_valid:bool, # True if validation has the sizes of the training
+        resize_valid:bool, # True if validation runs at the training sizes
     ) -> float: # Seconds; 0 if nothing has been compiled
-        "Return the time that compiling for a size has taken"
+        "Return the average time that compiling for one size took"
         _,n,seconds = (b-a for a,b in zip(self.start, self._now()))
         return seconds/n*(2 if resize_valid else 1) if n else 0.
 
     def message(self,
         schedule, # A `SizeSchedule`
-        user_schedule:bool, # True if it was passed as `schedule`
+        user_schedule:bool, # True if the user passed it as `schedule`
     ) -> str: # None if there is nothing to say
-        "Say what compiling cost if it took more than a tenth of the time, and what fewer sizes would cost"
+        "Return a message about the cost of compilation if it took more than a tenth of the time, and the cost with fewer sizes"
         fit_seconds,n,seconds = (b-a for a,b in zip(self.start, self._now()))
         n_sizes,gap = len(schedule.sizes),pixels_to_grow(schedule.initial, schedule.final)
         by = 16*math.ceil(gap/64)   # four growths or fewer

@@ -79,7 +79,7 @@ def forget_best(trainer):
         if c.reduce_on_plateau: c.scheduler.best,c.scheduler.num_bad_epochs = c.scheduler.mode_worse,0
 
 # %% ../nbs/22_lightning.ipynb #ba65a406
-_strategies = 'SingleDeviceStrategy','DDPStrategy' # the others may divide the model
+_strategies = 'SingleDeviceStrategy','DDPStrategy' # the others may shard the model
 
 def check_first_batch(
     run:TrainerRun, # The training
@@ -248,10 +248,10 @@ def choose(
     run:TrainerRun, # Its training
     sample, # A few items as a batch, or None
 ) -> Growth: # None: full size
-    "Return what 'auto' chose before the checkpoint that the training goes on from, or measure, choose, and say what and why"
+    "Return what 'auto' chose before the checkpoint that the training resumes from; otherwise measure, choose, and print the choice and its reasons"
     if cb.chosen is None or not run.trainer.global_step:
         try: found,message = (o := _suggest(cb, run, sample)).arguments,str(o)
-        except NotMeasured as e: found,message = kept_arguments(cb),f'could not measure this training, because {e}; it goes by the defaults'
+        except NotMeasured as e: found,message = kept_arguments(cb),f'could not measure this training, because {e}; it uses the defaults'
         cb.chosen = dict(arguments=run.trainer.strategy.broadcast(found))
         if cb.verbose and run.trainer.is_global_zero: print(f"'auto': {message}")
     chosen = cb.chosen['arguments']
@@ -261,8 +261,8 @@ def choose(
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Arguments that cannot work raise `ValueError`, at construction if possible, else before the first step.
-    `schedule` is the schedule of the running or last fit, `current_size` the size of its last batch, `(height, width)` in pixels."""
+    Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step.
+    `schedule` is the schedule of the current or last fit, `current_size` the size of its last batch, `(height, width)` in pixels."""
     run = None
     def __init__(self,
         initial_size:int|float|tuple|str=0.5, # A float is a fraction of the final size, an int or `(height, width)` is in pixels; 'auto': measure and choose
@@ -271,15 +271,15 @@ class ProgressiveResizeCallback(L.Callback):
         increase_by:int=4, # Pixels per growth; in Epoch mode the minimum
         increase_mode:IncreaseMode|str=IncreaseMode.Batch, # Grow before any batch, or only before an epoch
         resize_mode:str='bilinear', # Interpolation below full size: any 2D mode of `F.interpolate`
-        resize_valid:bool=True, # Validate at the size of the training; False leaves validation alone
+        resize_valid:bool=True, # Validate at the current training size; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
-        resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+        resize_targ=None, # None or True: resize dense targets such as masks; False: none; or a mode; or a dict of these by key or position
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
-        empty_cache:bool=False, # Empty CUDA's cache before an epoch of a new size (Epoch mode)
-        verbose:bool=True, # Print the schedule when a training begins
+        empty_cache:bool=False, # Empty the CUDA cache before each epoch with a new size (Epoch mode)
+        verbose:bool=True, # Print the schedule when training begins
         method:str='interpolate', # How images are resized: interpolate, crop or lowpass
         multiple_of:int=1, # Every size before the last is a multiple of this many pixels, for models that work on patches
-        schedule:SizeSchedule=None, # Train by this schedule instead of one made from the arguments above
+        schedule:SizeSchedule=None, # Use this schedule instead of one made from the arguments above
         pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
         try_sizes:bool=True, # Try every size on a copy of the module before the first step
         resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
@@ -329,7 +329,7 @@ class ProgressiveResizeCallback(L.Callback):
         announce(run)
 
     def on_train_epoch_start(self, trainer, pl_module):
-        "Empty CUDA's cache before an epoch of a new size; without validation, trackers compare its last size"
+        "Empty the CUDA cache before an epoch with a new size; without validation, let trackers compare epochs by their last size"
         run = self._active
         if not run: return
         run.length.n_batch = run.n_batch

@@ -28,7 +28,7 @@ def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_m
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
 
-class _NotToBeTaken(AttributeError, TypeError): "Raised for an attribute from which a loader without the sizes could be made"
+class _NotToBeTaken(AttributeError, TypeError): "Raised on access to an attribute from which a loader without scheduled sizes could be made"
 
 def _length(loader):
     try: return len(loader)
@@ -37,7 +37,7 @@ def _length(loader):
 class SizedLoader(GetAttr):
     """A loader whose batches have the sizes of a schedule, returned by `sized_loader`
 
-    `size` is the size of the last batch, `(height, width)` in pixels; `epoch` is the epoch of the running or last pass, counted from 0;
+    `size` is the size of the last batch, `(height, width)` in pixels; `epoch` is the epoch of the current or last pass, counted from 0;
     `lr_factor` is the factor of the learning rate for the last batch, which differs from 1 only with `max_bs`."""
     _default = 'loader'
     def __init__(self, loader, run, backend, n_batch, optimizer, why):
@@ -59,7 +59,7 @@ class SizedLoader(GetAttr):
 
     def __repr__(self):
         how = (f'batches are resized after loading ({self.why})' if self.why else
-               f'{"the decoder" if isinstance(self.backend, DecoderBackend) else "the dataset"} makes the size')
+               f'{"the decoder" if isinstance(self.backend, DecoderBackend) else "the dataset"} sets the size')
         return f'SizedLoader: {size_str(self.schedule.initial)} to {size_str(self.schedule.final)} px in {self.n_epoch} epochs, {how}'
 
     def set_epoch(self,
@@ -149,12 +149,12 @@ def _try_model(model, backend, schedule):
     if why: warn(f'`model`: sizes are not tried beforehand, because {why}')
 
 def sized_loader(
-    loader, # A PyTorch `DataLoader`, or anything that can be iterated for batches once per epoch
+    loader, # A PyTorch `DataLoader`, or any iterable that gives the batches of an epoch
     schedule:SizeSchedule, # From `size_schedule(final_size, n_epoch)`
     n_epoch:int, # Length of the training in epochs
     method:str='interpolate', # How images are resized: interpolate, crop or lowpass; the last two only resize finished batches
     resize_mode:str='bilinear', # Interpolation of finished batches: any 2D mode of `F.interpolate`
-    resize_targ=None, # True or None: resize targets that lie over pixels; False: none; or a mode; or a dict of these by key or position
+    resize_targ=None, # None or True: resize dense targets such as masks; False: none; or a mode; or a dict of these by key or position
     pictures=None, # Positions, keys or attributes of the inputs that are images; by default all that look like images
     resize_items:bool=False, # Make items at the size of their batch, which makes loading faster
     n_batch:int=None, # Batches per epoch; by default the length of the loader
@@ -166,9 +166,9 @@ def sized_loader(
     set_size=None, # Instead of resizing: a function that sets `(height, width)` in the decoder, or an object whose `output_size` is set
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
-    "Return a loader of the batches of `loader`, each at its scheduled size. Raises `ValueError` for arguments that cannot work"
+    "Return a loader that gives the batches of `loader`, each at its scheduled size. Raises `ValueError` for invalid arguments"
     expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once per epoch')
-    expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not sized already')
+    expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not a `SizedLoader` already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,

@@ -182,7 +182,7 @@ def dry_run(
     yb:tuple, # Its targets
     remedy:str='`learn.to_fp16()`, or `GradientAccumulation` with a smaller batch size', # Advice in the error message
 ):
-    "Run a training step without a trace. Raises `torch.OutOfMemoryError` with advice if it does not fit into memory"
+    "Run a training step without side effects. Raises `torch.OutOfMemoryError` with advice if it does not fit into memory"
     why = None
     with no_trace(), torch.compiler.set_stance('force_eager'), _gradients_aside(learn.model):
         try:
@@ -226,10 +226,10 @@ def first_line(e:Exception) -> str:
     lines = str(e).splitlines()
     return f'{type(e).__name__}: {lines[0]}'.removesuffix('.') if lines else type(e).__name__
 
-size_advice = ("Adaptive pooling before the last linear layer makes a model take any size. A model on patches wants multiples of the patch "
-               "(`multiple_of=16`, `increase_by=16`), and timm's `dynamic_img_size=True`. Where only the small sizes fail, a larger `initial_size` helps. "
-               "`pictures` names the inputs that are to be resized, where others look like pictures. "
-               "`try_sizes=False` tries nothing")
+size_advice = ("Adaptive pooling before the last linear layer makes a model accept any size. A model that works on patches needs multiples of the patch size "
+               "(`multiple_of=16`, `increase_by=16`), and timm's `dynamic_img_size=True`. If only the small sizes fail, a larger `initial_size` helps. "
+               "`pictures` names the inputs to resize, if others look like images too. "
+               "`try_sizes=False` skips this check")
 
 # %% ../nbs/06_preflight.ipynb #fe85beb4
 class SizeError(ValueError): "Raised for a scheduled size at which the model, the loss or a metric fails, although it works at full size"
@@ -310,6 +310,6 @@ def _try_all(trial, spec, xb, yb, sizes, n):
 def _loss_words(spec, size, e):
     if spec.resize_targ is False: return (
         f'`resize_targ`=False: the targets keep their size, and with images of {list(size)} the loss raised {first_line(e)}; '
-        'expected None or True for targets that lie over pixels, such as masks')
+        'expected None or True for dense targets, such as masks')
     return (f'with images of {list(size)} the loss raised {first_line(e)}, at full size it did not. A larger `initial_size` may help; '
             '`resize_targ` says which targets follow the images')

@@ -25,7 +25,7 @@ from .probe import batch_size, unwrap_dl
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
 
 class FirstSteps:
-    """Check a training: a dry run and a trial of all sizes before its first step, then the first step of each size
+    """Check a training run: a dry run and a trial of all sizes before its first step, then the first step of each size
 
     `on_batch` is called with each batch; if its size is new, it replaces `learn._do_one_batch` until the step begins."""
     def __init__(self,
@@ -75,7 +75,7 @@ class FirstSteps:
         self.step_size = self.spec.size(b)
         self.changed = self.step_size!=loaded_size
         if self.changed and self.step_size:
-            warn(f'the model gets images of {list(self.step_size)}, where {list(loaded_size or ())} came from the loader: a callback resizes them, so progressive resizing may save nothing here')
+            warn(f'the model gets images of {list(self.step_size)}, but the loader gives {list(loaded_size or ())}: a callback resizes them, so progressive resizing may save nothing here')
 
     def _preflight(self):
         "Do the dry run and try the sizes, before the first step of the training"
@@ -83,7 +83,7 @@ class FirstSteps:
         if not why:
             try: self._dry_run()
             except torch.OutOfMemoryError: raise
-            except Exception as e: why = f'the model or the loss cannot be copied, or does not take the first batch at full size on its own ({first_line(e)})'
+            except Exception as e: why = f'the model or the loss cannot be copied, or fails on the first batch at full size ({first_line(e)})'
         if not why and self.args.try_sizes: why = self._try_sizes()
         self.tried = not why and self.args.try_sizes
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
@@ -125,7 +125,7 @@ class FirstSteps:
 
     def _why_not(self):
         "Return why sizes cannot be tried, or None if they can"
-        if type(self.learn)._do_one_batch is not Learner._do_one_batch: return 'the learner makes its steps in its own way'
+        if type(self.learn)._do_one_batch is not Learner._do_one_batch: return 'the learner overrides its training step'
         if self.changed: return 'a callback changes the size of the images'
 
     def _sizes(self):
@@ -154,7 +154,7 @@ class FirstSteps:
         compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
 
 def _add_words(e, size):
-    "Append to the message of an error in the first batch of a size how the size may have caused it"
+    "Append advice to the message of an error in the first batch of a size, because the size may have caused it"
     message = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
     if not e.args: e.args = (message,)
     elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{message}',)

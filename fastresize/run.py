@@ -23,7 +23,7 @@ def lr_factor(
     bs_factor:float, # Images in a batch, relative to a batch at full size
     scale_lr:str, # One of `lr_exponents`
 ) -> float:
-    "Return the factor of the learning rate in a larger batch"
+    "Return the factor of the learning rate for a larger batch"
     return bs_factor**lr_exponents[scale_lr]
 
 class ScaledLRs:
@@ -58,7 +58,7 @@ class ScaledLRs:
 def check_resizing(
     args, # Object with the resizing arguments of `sized_loader` as attributes
 ):
-    "Raise `ValueError` for resizing arguments that cannot work"
+    "Raise `ValueError` for invalid resizing arguments"
     for k,known in (('resize_mode',modes), ('method',methods), ('scale_lr',lr_exponents)):
         expect(getattr(args, k) in known, k, getattr(args, k), f'one of {", ".join(map(str, known))}')
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
@@ -72,12 +72,12 @@ def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.in
 def check_args(
     args, # Object with the arguments of `ProgressiveResize` as attributes, `growth`, and the user's `schedule` as `user_schedule`
 ):
-    "Raise `ValueError` for arguments that cannot work, alone or together"
+    "Raise `ValueError` for arguments that are invalid, alone or together"
     schedule,final,items,method = args.user_schedule,args.final_size,args.resize_items,args.method
     check_resizing(args)
     for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','resize_items'):
         expect(getattr(args, k) in (True,False) and not is_int(getattr(args, k)), k, getattr(args, k), 'True or False')
-    expect(not is_auto(args) or schedule is None, 'schedule', schedule, "None beside `initial_size`='auto', which makes a schedule")
+    expect(not is_auto(args) or schedule is None, 'schedule', schedule, "None with `initial_size`='auto', which makes its own schedule")
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
     expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')
@@ -94,8 +94,8 @@ def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes 
 def image_lists_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning that images in a list do not end at the final size, if the first one does not have it in either orientation"
     if tuple(final)!=tuple(full_size) and tuple(final)!=tuple(full_size)[::-1]:
-        return (f'images come in a list and may differ in size, the first has {list(full_size)}: each is scaled by the ratio of the scheduled size to '
-                f'the final one, {list(final)}, and ends at its own size')
+        return (f'images come in a list and may differ in size (the first has {list(full_size)}): each is scaled by the ratio of the scheduled size to '
+                f'the final size, {list(final)}, and ends at its own full size')
 
 def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "Return a warning that a training does not reach full size"
@@ -132,14 +132,14 @@ class LargerBatches:
     def lr_factor(self,
         size:tuple, # `(height, width)` in pixels
     ) -> float:
-        "Return the factor of the learning rate in a batch of `size`"
+        "Return the factor of the learning rate for a batch of `size`"
         return lr_factor(self.bs_factor(size), self.run.args.scale_lr) if self.max_bs else 1.
 
     def of(self,
         schedule:SizeSchedule, # The schedule of the training, or another one
         epoch:int=0, # From 0
         n_epoch:float=None, # Length of the training in epochs
-    ) -> list: # A list of `(height, width)` in pixels, and one of images
+    ) -> list: # A list of `(height, width)` in pixels, and a list of numbers of images
         "Return size and number of images of the batches of an epoch"
         return [[*o] for o in zip(*schedule.batches_of(epoch, n_epoch or self.run.n_epoch, *self.run.batch_budget()))]
 
@@ -185,12 +185,12 @@ class TrainingRun:
     def _varies(self): return bool(self.train.spec and self.train.spec.varies)
 
     def set_references(self):
-        "Set the `reference_size` of each backend, whose images get exactly the scheduled size; None is the loader's own full size"
+        "Set the `reference_size` of each backend: images of this size get exactly the scheduled size; None is the loader's own full size"
         if not self.schedule: return
         if self._varies: self.train.reference_size = self.schedule.final
         if self.valid: self.valid.reference_size = self.train.reference_size if self._varies else None if self.requested_size else self.train.full_size
 
-    def batch_budget(self) -> tuple: # Images of an epoch, of a batch, at most of a batch; True if a last small batch is left out
+    def batch_budget(self) -> tuple: # Images per epoch, images per batch, maximum per batch; True if an incomplete last batch is dropped
         "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
         countable = getattr(self.train, 'countable', None)
         found,max_bs = countable() if countable else 'no map-style dataset',self.args.max_bs
@@ -205,7 +205,7 @@ class TrainingRun:
     def epoch_sizes(self,
         epoch:int, # From 0
         n_batch:int, # Batches of the epoch
-    ) -> tuple: # A list of `(height, width)` in pixels, and one of images, or None where they are as many as the loader's
+    ) -> tuple: # A list of `(height, width)` in pixels, and a list of numbers of images, or None for the loader's batch size
         "Return size and number of images of the batches of a training epoch"
         schedule = self.schedule.at_least(self.reached)
         if not self.args.max_bs: return self.train.made_sizes(schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch))),None
@@ -229,7 +229,7 @@ class TrainingRun:
     def schedule_warning(self,
         n_batch:int, # Batches of an epoch
     ) -> str: # Or None
-        "Return a warning if the sizes of these epochs may surprise"
+        "Return a warning if the training does not reach full size, or skips sizes"
         s,a = self.schedule,self.args
         sizes = [o for e in range(-(-int(self.n_epoch*n_batch)//max(1, n_batch))) for o in self.epoch_sizes(e, n_batch)[0]]
         last = self.last_size(n_batch)
@@ -241,9 +241,9 @@ class TrainingRun:
             cause = '`schedule`' if a.user_schedule else f'`increase_by`={a.increase_by!r}'
             unit = 1 if a.user_schedule else a.growth.multiple_of
             by = unit*math.ceil(pixels_to_grow(s.initial, s.final)/(max(1, found)*unit))
-            larger = '' if a.user_schedule else f' Larger growths are as good: `increase_by`={by}'
+            larger = '' if a.user_schedule else f' Larger growths do as well: `increase_by`={by}'
             return (f'{cause} makes {len(s.pcts)} growths, but there are batches for only {found} of them; the other sizes are skipped, '
-                    f'which does no harm.{larger}')
+                    f'which is harmless.{larger}')
 
     def cut_short(self) -> str: # Or None
         "Return a warning if the training has ended before full size"
@@ -254,8 +254,8 @@ class TrainingRun:
         n_epoch:int, # Length of the training in epochs
         epoch:int, # The next one, from 0
         n_batch:int, # Batches of an epoch
-    ) -> bool: # True if it could
-        "Continue as in a training of another length, unless images would shrink, have untried sizes, or miss full size"
+    ) -> bool: # True if the schedule was switched
+        "Switch to the schedule of a run of another length, unless images would shrink, have untried sizes, or not reach full size"
         orig,largest,now = (self.n_epoch,self.schedule),self.last_size(n_batch),self.size or self.schedule.initial
         try:
             self.n_epoch,self.schedule = n_epoch,self.args.user_schedule or self.new_schedule(self.schedule.final, n_epoch)

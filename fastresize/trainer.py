@@ -23,7 +23,7 @@ def _callback(trainer, name):
     return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
 
 class TrainLength:
-    "Length and progress of a training. Raises `ValueError` if the length is not known"
+    "Length and progress of a training run. Raises `ValueError` if the length is not known"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         n_batch:float, # Batches per epoch, `inf` if not known
@@ -76,13 +76,13 @@ class TrainLength:
         fractions = growth.increase_mode==IncreaseMode.Batch and not any(map(is_int, (growth.start, growth.finish)))
         if fractions: return growth.schedule(final, 1)   # the same schedule for any length
         expect(not self.by_steps and math.isfinite(self.n_epoch), 'start', growth.start,
-               'a fraction of training, like `finish`, and Batch mode, because the length of this training is not known in epochs')
+               'a fraction of training, as for `finish`, in Batch mode, because the length of this training is not known in epochs')
         self.n_epoch = max(1, math.ceil(self.n_epoch))
         return growth.schedule(final, self.n_epoch)
 
 # %% ../nbs/21_trainer.ipynb #3123c926
 class Backends(dict):
-    "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; without `inspect`, it is one for finished batches"
+    "The `SizeBackend` of each loader of a training, by `'train'` or `('valid', number)`; until `inspect` is called, a backend for finished batches"
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         args, # Object with the arguments of the callback as attributes
@@ -116,7 +116,7 @@ class Backends(dict):
             if not self.args.max_bs: o.spec = o.full_size = None
 
     def leave_targets(self):
-        "Leave targets at their size, as the loss needs them"
+        "Stop resizing targets, because the loss needs them at their own size"
         self.kwargs['new_spec'] = partial(self.kwargs['new_spec'], resize_targ=False)
         for o in self.values(): leave_targets(o)
 
@@ -288,7 +288,7 @@ class TrainerRun(TrainingRun):
         dl, # The training loader
         n_batch:float, # Batches per epoch, `inf` if not known
     ):
-        "Find out the length of the training and the size of its images, and make the schedule"
+        "Determine the length of the training and the size of its images, and make the schedule"
         self.length,max_bs = TrainLength(self.trainer, n_batch),self.args.max_bs
         self.n_epoch,set_size = self.length.n_epoch,self.args.set_size
         for k,v in dict(max_bs=max_bs, set_size=set_size).items():
@@ -296,8 +296,8 @@ class TrainerRun(TrainingRun):
         expect(set_size is None or self.args.per_batch or not self.length.is_clocked, 'per_batch', self.args.per_batch, 'True with `set_size`, because '
                + ('sizes depend on optimizer steps or on time' if math.isfinite(n_batch) else 'a loader without a length may never end its first epoch'))
         if max_bs:
-            expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None beside `max_steps` and `max_time`, '
-                   'because larger batches make fewer steps; give the length as `max_epochs` alone')
+            expect(self.trainer.max_steps==-1 and not self.length.is_clocked, 'max_bs', max_bs, 'None with `max_steps` or `max_time`, '
+                   'because larger batches make fewer steps; pass only `max_epochs`')
         sample = self.backends.inspect('train', dl)
         self.train = self.backends['train']
         if set_size is not None: self.undo.enter_context(self.train.restored())   # a training may end while its iterator goes on

@@ -78,4 +78,4 @@ def test_patches(clock):
     assert cb.chosen==dict(arguments=dict(multiple_of=16)) and {h%16 for h,_ in module.train_sizes}=={0}
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="`schedule`=.*None beside `initial_size`='auto'"): ProgressiveResizeCallback('auto', schedule=SizeSchedule((64,)))
+    with pytest.raises(ValueError, match="`schedule`=.*None with `initial_size`='auto'"): ProgressiveResizeCallback('auto', schedule=SizeSchedule((64,)))

@@ -124,8 +124,8 @@ class Stream(tud.IterableDataset):
     def __iter__(self): return iter([(torch.rand(3,64,64),0,0,0)]*40)
 
 @pytest.mark.parametrize('data,kwargs,words', [
-    (numbered, dict(max_steps=20), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
-    (numbered, dict(max_time=timedelta(hours=1)), '`max_bs`=32: expected None beside `max_steps` and `max_time`'),
+    (numbered, dict(max_steps=20), '`max_bs`=32: expected None with `max_steps` or `max_time`'),
+    (numbered, dict(max_time=timedelta(hours=1)), '`max_bs`=32: expected None with `max_steps` or `max_time`'),
     (lambda: [numbered(),numbered()], {}, '`max_bs`=32: expected None for several training loaders'),
     (lambda: tud.DataLoader(Stream(), batch_size=8), dict(limit_train_batches=5), '`max_bs`=32: expected None for a loader whose image size cannot be determined before training'),
     (lambda: tud.DataLoader(Numbered(70), batch_sampler=[[0,1],[2,3]]), {}, '`max_bs`=32: expected None for this loader, which has a custom batch sampler'),

@@ -134,7 +134,7 @@ def test_structures_and_targets_over_pixels():
     '`method`=.zoom.: expected one of': dict(method='zoom'),
     '`resize_mode`=.best.: expected one of': dict(resize_mode='best'),
     'is its batch size larger than the dataset': dict(loader=tensors(drop_last=True, sampler=range(5))),
-    'one that is not sized already': dict(loader=sized_loader(tensors(), schedule, 4)),
+    'one that is not a `SizedLoader` already': dict(loader=sized_loader(tensors(), schedule, 4)),
 }.items(), ids=lambda o: None)
 def test_what_cannot_work_is_refused_in_words(why, args):
     with pytest.raises(ValueError, match=why): sized_loader(**{**dict(loader=tensors(), schedule=schedule, n_epoch=4), **args})
@@ -178,7 +178,7 @@ def test_a_decoder_that_is_told_once_an_epoch():
     next(iter(loader))   # a look that is thrown away
     gc.collect()
     assert dl.output_size==(64,64)
-    assert 'the decoder makes the size' in repr(loader)
+    assert 'the decoder sets the size' in repr(loader)
 
 class Told:
     "A loader with a decoder that may do as it is told"
