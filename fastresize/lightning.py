@@ -257,7 +257,7 @@ def choose(
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
-# %% ../nbs/22_lightning.ipynb #6cebf276
+# %% ../nbs/22_lightning.ipynb #9a1ebfbd
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -312,6 +312,8 @@ class ProgressiveResizeCallback(L.Callback):
 
     on_exception = teardown
 
+    @property
+    def name(self): raise AttributeError('`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`')   # fastai asks for it
     @property
     def trainer(self): return self.run and self.run.trainer
     @property

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SizedLoader', 'sized_loader']
 
-# %% ../nbs/08_loops.ipynb #b984b032
+# %% ../nbs/08_loops.ipynb #8fc22e8b
 import sys
 from functools import partial
 from types import SimpleNamespace
 from warnings import warn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
@@ -23,7 +24,7 @@ from .probe import to_device
 from .run import ScaledLRs, TrainingRun, check_resizing, unreached_warning
 from .schedule import SizeSchedule
 
-# %% ../nbs/08_loops.ipynb #cfe3b43b
+# %% ../nbs/08_loops.ipynb #7d7fe781
 def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
 
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
@@ -33,6 +34,17 @@ class _NotToBeTaken(AttributeError, TypeError): "Raised on access to an attribut
 def _length(loader):
     try: return len(loader)
     except (TypeError,NotImplementedError): return
+
+_passes_of = WeakKeyDictionary() # By loader, for each `SizedLoader` of it: the epochs that were counted
+
+def _warn_if_made_anew(res):
+    "Warn at the third sized loader of one loader, if one epoch was trained with each of the two before"
+    if res.n_epoch==1: return
+    try: earlier = _passes_of.setdefault(res.loader, [])
+    except TypeError: return   # a list, for instance
+    if [*map(len, earlier[-2:])]==[1,1]:
+        warn('`sized_loader`: made again for each epoch, it starts at the smallest size each time: make it once, before the loop over epochs')
+    earlier.append(res._passes)
 
 class SizedLoader(GetAttr):
     """A loader whose batches have the sizes of a schedule, returned by `sized_loader`
@@ -44,7 +56,7 @@ class SizedLoader(GetAttr):
         self.loader,self.run,self.backend,self.why = loader,run,backend,why
         self.schedule,self.n_epoch,self._n = run.schedule,run.n_epoch,n_batch
         self._scaled = ScaledLRs(optimizer, lambda: self.lr_factor) if optimizer is not None and run.args.max_bs else None
-        self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set,self._partial = None,None,1.,0,0,0,False,0
+        self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set,self._partial = None,None,1.,0,0,[],False,0
 
     def __getattr__(self, k):
         if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader made from this batch sampler would give full-size batches. '
@@ -110,10 +122,10 @@ class SizedLoader(GetAttr):
     def _count(self, epoch):
         "Count `epoch` as done, and begin the next one"
         self._next,self._skip,self._partial = epoch+1,0,0
-        self._passes += 1
+        self._passes.append(epoch)
 
     def _warn_of_passes(self, epoch):
-        if epoch==self.n_epoch and self._passes>=self.n_epoch and not self._set:
+        if epoch==self.n_epoch and len(self._passes)>=self.n_epoch and not self._set:
             warn(f'`n_epoch`={self.n_epoch}: this is training pass {epoch+1}, so all its batches have full size; `loader.set_epoch(epoch)` sets another epoch')
         if self._partial==2 and not self._set:
             warn('`sized_loader`: the loop breaks before the last batch, so no epoch is counted and images do not grow; '
@@ -129,7 +141,7 @@ class SizedLoader(GetAttr):
         if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
             'Expected a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
 
-# %% ../nbs/08_loops.ipynb #ca9d6831
+# %% ../nbs/08_loops.ipynb #4db35a25
 def _forward(model, xb):
     "Call `model` with the inputs, or with the keyword arguments of a dict if it does not accept the dict itself"
     try: return model(*xb)
@@ -169,7 +181,9 @@ def sized_loader(
     "Return a loader that gives the batches of `loader`, each at its scheduled size. Raises `ValueError` for invalid arguments"
     expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once per epoch')
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not a `SizedLoader` already')
-    expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`')
+    expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`'
+           + (': a loop has no model to measure' if isinstance(schedule, str) else ''))
+    expect(model is None or isinstance(model, torch.nn.Module), 'model', model, 'a PyTorch module, or None')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,
                            scale_lr=scale_lr, set_size=set_size, resize_items=resize_items)
@@ -190,6 +204,7 @@ def sized_loader(
     why = make_small(backend, schedule.initial) if resize_items else None if set_size else '`resize_items`=False'
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
+    _warn_if_made_anew(res)
     if (last := res.sizes(n_epoch-1)[-1])!=schedule.final:
         warn(f'`schedule`: {unreached_warning(schedule, n_epoch, res.n_batch, last)}')
     return res

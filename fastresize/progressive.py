@@ -24,7 +24,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #6a5f363a
+# %% ../nbs/18_progressive.ipynb #8e3bfb17
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):

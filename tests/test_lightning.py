@@ -659,3 +659,7 @@ def test_who_cannot_rehearse_trains():
         module = kind()
         fitted(module=module)
         assert module.train_sizes==([] if kind is NoForward else due(32))
+
+def test_the_callback_of_the_other_framework():
+    with pytest.raises(AttributeError, match='`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`'):
+        learner(make_dls(), ProgressiveResizeCallback())

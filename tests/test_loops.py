@@ -220,3 +220,23 @@ def test_sizes_of_a_decoder_that_is_told_once_are_those_of_its_epochs():
 def test_a_loop_that_never_reaches_full_size_is_warned_of():
     with pytest.warns(UserWarning, match='`schedule`: in 1 epoch of 4 batches the training ends with the size .48, 48. and never reaches'):
         sized_loader(torch_dls(n=32).train, size_schedule(64, 1, increase_by=8, finish=1.), 1)
+
+def test_made_again_for_each_epoch():
+    "Each would train at the smallest size; two trainings with one loader, or one that is stopped early, are no such case"
+    dl = tensors()
+    def epoch(n_epoch=4, n=1):
+        loader = sized_loader(dl, size_schedule(64, n_epoch), n_epoch)
+        for _ in range(n):
+            for _ in loader: pass
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for n in (4,1,4,1): epoch(n=n)
+        for _ in range(3): epoch(n_epoch=1)
+        epoch(n=4), epoch()
+        epoch()
+    with pytest.warns(UserWarning, match='`sized_loader`: made again for each epoch, it starts at the smallest size each time: make it once'): epoch()
+
+@pytest.mark.parametrize('kwargs,words', [(dict(schedule='auto'), "`schedule`='auto': expected a `SizeSchedule`.*: a loop has no model to measure"),
+                                          (dict(model='resnet'), "`model`='resnet': expected a PyTorch module, or None")])
+def test_what_is_not_a_schedule_or_a_model(kwargs, words):
+    with pytest.raises(ValueError, match=words): sized_loader(tensors(), **{'schedule': size_schedule(64, 2), 'n_epoch': 2, **kwargs})
