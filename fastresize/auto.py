@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', 'repeated', 'Loading', 'conv_strides',
-           'NotMeasured', 'as_not_measured', 'arguments', 'kept_arguments', 'n_batches', 'Measuring',
+           'NotMeasured', 'as_not_measured', 'arguments', 'fixed_arguments', 'n_batches', 'Measuring',
            'items_per_process', 'suggest', 'choose']
 
 # %% ../nbs/17_auto.ipynb #a7702de5
@@ -234,7 +234,7 @@ def arguments(
     args = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
     return {k: v for k,v in args.items() if v is not defaults[k] and v!=defaults[k]}
 
-def kept_arguments(
+def fixed_arguments(
     cb, # A `ProgressiveResize('auto')`
 ) -> dict:
     "Return the arguments of a callback that 'auto' keeps"
@@ -297,7 +297,7 @@ class Measuring:
             return (seconds, _timed(read)/Loading.n, cache.n_bytes/Loading.n) if cache.n_images() else (seconds,None,None)
         finally: cache.close()
 
-    def growing(self, first, smallest):
+    def by_size_from(self, first, smallest):
         "Return the seconds to read an item by its size, from `first` seconds at the smallest size to those at full size"
         final,last = self.run.schedule.final,self.loading[0].seconds
         return lambda size: first + (last-first)*(area(size)-area(smallest))/((area(final)-area(smallest)) or 1)
@@ -322,7 +322,7 @@ def items_per_process(
 def suggest(
     m:Measuring, # A new one, which has measured nothing yet
     growth:Growth, # Made from the arguments of the callback
-    kept:dict, # Arguments that stay as they are
+    fixed:dict, # Arguments that stay as they are
     n_epoch:int, # Length of the training in epochs
     n_batches:tuple, # Training and validation batches per epoch
     try_items:bool=True, # Also measure small items, if the model waits for its loader
@@ -332,12 +332,12 @@ def suggest(
     final = run.requested_size or run.train.full_size
     xb = m.at(final)
     stride,patch = conv_strides(m.model, xb)
-    if patch and 'multiple_of' not in kept: kept,growth = {**kept, 'multiple_of': patch},replace(growth, multiple_of=patch)
+    if patch and 'multiple_of' not in fixed: fixed,growth = {**fixed, 'multiple_of': patch},replace(growth, multiple_of=patch)
     def predict(paces=None, **kwargs):
         return Prediction(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,
                        compiled=compiled, larger=items_per_process(run, m.n_process), stride=stride, **kwargs)
     initials = initial_sizes(predict())
-    if not initials: return choose_arguments(predict(), kept)
+    if not initials: return choose_arguments(predict(), fixed)
     smallest = resolve_initial(initials[-1], final, growth.multiple_of)
     middle = tuple(round((a+b)/2/growth.multiple_of)*growth.multiple_of for a,b in zip(smallest, final))
     for size in [smallest] if compiled else [smallest,middle]:
@@ -347,14 +347,14 @@ def suggest(
     if smallest not in m.steps: raise NotMeasured('its steps take too long')
     waits = m.paces()[smallest][1]>_waiting*m.steps[smallest][1]
     new_size,small,cached,nbytes = m.new_size(),None,None,None
-    if waits and try_items and 'resize_items' not in kept: small,cached,nbytes = m.small_items(smallest)
-    def read_in(first): return predict(m.paces(m.growing(first, smallest)), new_size=new_size)
+    if waits and try_items and 'resize_items' not in fixed: small,cached,nbytes = m.small_items(smallest)
+    def read_in(first): return predict(m.paces(m.by_size_from(first, smallest)), new_size=new_size)
     res = predict(new_size=new_size)
     n_small = sum(res.sizes_of(e)[0]!=final for e in range(n_epoch))
     if small is not None: res.with_items = read_in(small)
     if nbytes and n_small>1: res.cache_bytes = m.cache_bytes(nbytes, n_batches[0])
     if res.cache_bytes: res.with_cache = read_in((small + (n_small-1)*cached)/n_small)   # the first epoch fills the cache
-    return choose_arguments(res, kept)
+    return choose_arguments(res, fixed)
 
 # %% ../nbs/17_auto.ipynb #024a61a1
 def _learner_step(learn):
@@ -375,12 +375,12 @@ def choose(
 ) -> Suggestion: # The same in all processes
     "Measure a few steps without side effects, and choose the arguments of `cb` that were left at their defaults. Raises `NotMeasured`"
     if cb.body_was_frozen: return Suggestion(None, 1., ['the body is or was frozen, so it is probably pretrained, and in tests fine-tuning on small images cost accuracy'])
-    kept = kept_arguments(cb)
+    fixed = fixed_arguments(cb)
     with shadow_learner(learn, None) as twin, warnings.catch_warnings():
         warnings.simplefilter('ignore')   # the training shows them
-        run = LearnerRun(twin, type(cb)(**{**kept, 'verbose': False, 'cache_items': 0}), n_epoch)
+        run = LearnerRun(twin, type(cb)(**{**fixed, 'verbose': False, 'cache_items': 0}), n_epoch)
         if not run.schedule: raise NotMeasured('the size of its images is not known before its first batch')
         m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin), n_processes(learn))
-        with as_not_measured(): res = suggest(m, run.args.growth, kept, n_epoch, n_batches(learn))
+        with as_not_measured(): res = suggest(m, run.args.growth, fixed, n_epoch, n_batches(learn))
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     return from_rank0(learn, res)

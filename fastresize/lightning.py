@@ -26,7 +26,7 @@ from fastcore.basics import GetAttr, noop, store_attr
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from .auto import Measuring, NotMeasured, as_not_measured, kept_arguments, pace, repeated, suggest
+from .auto import Measuring, NotMeasured, as_not_measured, fixed_arguments, pace, repeated, suggest
 from .batch import rebuild
 from .check import expect, size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
@@ -241,7 +241,7 @@ def _suggest(cb, run, sample):
     with warnings.catch_warnings(), as_not_measured():
         warnings.simplefilter('ignore')
         m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample))
-        return suggest(m, cb.growth, kept_arguments(cb), n_epoch, (n_batch,0), try_items=False)
+        return suggest(m, cb.growth, fixed_arguments(cb), n_epoch, (n_batch,0), try_items=False)
 
 def choose(
     cb, # A `ProgressiveResizeCallback('auto')`
@@ -251,7 +251,7 @@ def choose(
     "Return what 'auto' chose before the checkpoint that the training resumes from; otherwise measure, choose, and print the choice and its reasons"
     if cb.chosen is None or not run.trainer.global_step:
         try: found,message = (o := _suggest(cb, run, sample)).arguments,str(o)
-        except NotMeasured as e: found,message = kept_arguments(cb),f'could not measure this training, because {e}; it uses the defaults'
+        except NotMeasured as e: found,message = fixed_arguments(cb),f'could not measure this training, because {e}; it uses the defaults'
         cb.chosen = dict(arguments=run.trainer.strategy.broadcast(found))
         if cb.verbose and run.trainer.is_global_zero: print(f"'auto': {message}")
     chosen = cb.chosen['arguments']

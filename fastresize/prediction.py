@@ -91,30 +91,30 @@ class Prediction:
         paces = dict(zip(known, zip(*(smooth([self.paces[s][i] for s in known]) for i in range(4)))))
         return replace(self, paces=paces, **{k: p.without_noise() for k in ('with_items','with_cache') if (p := getattr(self, k))})
 
-    def growing(self,
+    def with_growth(self,
         growth:Growth, # Makes another schedule for the same training
     ) -> 'Prediction':
         "Return the prediction for the same run with another schedule"
         return replace(self, growth=growth, schedule=growth.schedule(self.schedule.final, self.n_epoch))
 
-    def lasting(self, n_epoch:int) -> 'Prediction':
+    def with_epochs(self, n_epoch:int) -> 'Prediction':
         "Return the prediction for a training of `n_epoch` epochs"
         schedule = self.growth.schedule(self.schedule.final, n_epoch) if self.growth else self.schedule
         def like(p): return replace(p, schedule=schedule, n_epoch=n_epoch)
         return replace(like(self), with_items=self.with_items and like(self.with_items))
 
-    def within(self,
+    def fit_into(self,
         minutes:float, # Time limit in minutes, validation included
         spent:float=0., # Seconds of the time limit that have passed already
     ) -> 'Prediction': # `n_epoch` and `n_full` are the numbers of epochs that fit, progressively and at full size
         "Return the prediction for the longest run that fits into the time limit. Raises `ValueError` if not even the shortest one fits"
         least = next(n for n in range(1, 1001) if _makes(self.growth, self.schedule.final, n))
-        shortest,left = self.lasting(least),60*minutes-spent
-        def seconds(n): return self.begins + self.lasting(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
+        shortest,left = self.with_epochs(least),60*minutes-spent
+        def seconds(n): return self.begins + self.with_epochs(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
         n,n_full = max_epochs(seconds, least, left),max_epochs(lambda n: n*shortest.full_seconds/least, 1, left)
         needed = (spent + self.begins + shortest.seconds)/60
         expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for {"measuring and "*(spent>0)}{count_str(least, "epoch")}')
-        return replace(self.lasting(n), minutes=minutes, n_full=n_full)
+        return replace(self.with_epochs(n), minutes=minutes, n_full=n_full)
 
     @cached_property
     def full_seconds(self): return self.at_full_size().seconds
@@ -161,7 +161,7 @@ class Suggestion:
     cost:float # Predicted time, as a fraction of that at full size
     reasons:list=field(default_factory=list) # A line for each choice
     preview:Prediction=None # For the choice
-    kept:dict=None # The arguments that had to stay as they were
+    fixed:dict=None # The arguments that had to stay as they were
 
     @property
     def call(self) -> str: # None for full size
@@ -185,7 +185,7 @@ class Suggestion:
         if not p or not p.growth or p.schedule.final not in known or len(known)<2: return
         p = replace(p, paces={s: [0., t, *p.pace(s)[2:]] for s,t in known.items()}, with_items=None, with_cache=None)
         full = p.at_full_size().total
-        better = choose_arguments(p, {**self.kept, **{k: v for k,v in self.arguments.items() if k!='initial_size'}})
+        better = choose_arguments(p, {**self.fixed, **{k: v for k,v in self.arguments.items() if k!='initial_size'}})
         if better.arguments==self.arguments or better.cost>p.total/full/_tolerance: return
         return (f'By the measured batch times, this training took {p.total/full:.2f} of the time at full size; '
                 + (f'`{better.call}` would have taken {better.cost:.2f}.' if better.call else 'full size would have been about as fast.'))
@@ -212,35 +212,35 @@ def initial_sizes(
     if least>=(min(final) if is_int(least) else 1): return []
     return [o for o in dict.fromkeys((.75,least)) if side<=min(resolve_initial(o, final, m))]
 
-def _growing_from(p, initial, kept):
+def _growing_from(p, initial, fixed):
     "Return the prediction for a run that starts at size `initial`, with as many growths as the cost of new sizes allows"
     growth,final = replace(p.growth, initial_size=initial),p.schedule.final
     gap = pixels_to_grow(growth.initial(final), final)
-    doubles = [] if 'increase_by' in kept or growth.increase_mode==IncreaseMode.Epoch else [4*2**k for k in range(20) if 4*2**k<gap] + [gap]
+    doubles = [] if 'increase_by' in fixed or growth.increase_mode==IncreaseMode.Epoch else [4*2**k for k in range(20) if 4*2**k<gap] + [gap]
     for by in doubles or [growth.increase_by]:
-        res = p.growing(replace(growth, increase_by=by))
+        res = p.with_growth(replace(growth, increase_by=by))
         if res.new_size*len(res.schedule.sizes)<=(_tolerance-1)*res.total: break
     return res
 
 def choose_arguments(
     measured:Prediction, # By any arguments
-    kept:dict, # Arguments of `ProgressiveResize` that stay as they are
+    fixed:dict, # Arguments of `ProgressiveResize` that stay as they are
 ) -> Suggestion:
     "Choose the mildest arguments whose predicted time is within a twentieth of the best, or full size if they save less than a tenth"
     measured = measured.without_noise()
     full,growth = measured.at_full_size().total,measured.growth
-    initials = [] if not growth else [growth.initial_size] if 'initial_size' in kept else initial_sizes(measured)
+    initials = [] if not growth else [growth.initial_size] if 'initial_size' in fixed else initial_sizes(measured)
     if growth and not initials:
         why = (f'a feature of the last convolution covers {measured.stride:.3g} px, and images should have {min_features} of these on a side, '
                f'{min_features*measured.stride:.3g} px')
         return Suggestion(None, 1., [why])
     loaders = [(args,p) for args,p in (((), measured), (('resize_items',), measured.with_items), (('resize_items','cache_items'), measured.with_cache)) if p]
-    options = [(args, o, _growing_from(p, o, kept)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
+    options = [(args, o, _growing_from(p, o, fixed)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
     best = min(p.total for *_,p in options)
     args,initial,p = next(o for o in options if o[2].total<=_tolerance*best)
     if full<_worth*p.total: return Suggestion(None, 1., [why_slow(p)])
-    found = {k: v for k,v in _reasons(measured, p, initial, args).items() if k not in kept and v[0]!=getattr(Growth(), k, False)}
-    return Suggestion({**kept, **{k: v for k,(v,_) in found.items()}}, p.total/full, [why for _,why in found.values()], p, kept)
+    found = {k: v for k,v in _reasons(measured, p, initial, args).items() if k not in fixed and v[0]!=getattr(Growth(), k, False)}
+    return Suggestion({**fixed, **{k: v for k,(v,_) in found.items()}}, p.total/full, [why for _,why in found.values()], p, fixed)
 
 def _reasons(measured, p, initial, args):
     "Return the arguments that can be chosen, with their values in the choice `p`, whose loader has `args`, and the reasons"
@@ -336,7 +336,7 @@ class Preview(Prediction):
         sides = {max(final): full}
         for k in range(20):
             size = tuple(round(a+(b-a)*k/20) for a,b in zip(first, final))
-            sides[max(size)] = self.growing(replace(self.growth, initial_size=size))
+            sides[max(size)] = self.with_growth(replace(self.growth, initial_size=size))
         ax.plot(*zip(*sorted((s,p.total/full.total) for s,p in sides.items())), color='#0072b2')
         ax.plot(max(choice.preview.schedule.initial if choice.preview else final), choice.cost, 'o', color='#d55e00', label='suggested')
         ax.set(xlabel='initial image size (px)', ylabel='time relative to full size', ylim=(0,1.1))

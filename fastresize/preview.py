@@ -135,7 +135,7 @@ def preview_resize(self:Learner,
     res = Preview(plan.schedule, n_epoch, n_batches(self), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
                   begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, new_size=new_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})
-    if minutes is not None: res = res.within(minutes)
+    if minutes is not None: res = res.fit_into(minutes)
     if show_plot: res.plot()
     return res
 

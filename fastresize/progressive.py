@@ -12,7 +12,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.basics import store_attr
 
-from .auto import NotMeasured, choose, kept_arguments
+from .auto import NotMeasured, choose, fixed_arguments
 from .batch import size_of
 from .check import expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, recompile_warning
@@ -45,7 +45,7 @@ def _chosen(cb):
             cb.chosen = choose(cb.learn, cb, cb.n_epoch)
             cb._say(f"'auto': {cb.chosen}")
         except NotMeasured as e:
-            cb.chosen = Suggestion(kept_arguments(cb), 1.)
+            cb.chosen = Suggestion(fixed_arguments(cb), 1.)
             cb._say(f"'auto' could not measure this training, because {e}. It uses `{cb.chosen.call}`.")
     return None if cb.chosen.arguments is None else ProgressiveResize(**{'verbose': cb.verbose, **cb.chosen.arguments})
 

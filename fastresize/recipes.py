@@ -520,7 +520,7 @@ class _TimedFit:
         n,n_planned = from_rank0(self.learn, self._max_epochs(slower)),self.preview.n_epoch
         for n in range(n, n_planned, 1 if n<n_planned else -1):
             if self.plan and not self.plan.reschedule(n, self.n, len(self.learn.dls.train)): continue
-            self.learn.n_epoch,self.preview = n,self.preview.lasting(n)
+            self.learn.n_epoch,self.preview = n,self.preview.with_epochs(n)
             if self.plan: self.cb.schedule = self.plan.schedule
             if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
             return
@@ -528,7 +528,7 @@ class _TimedFit:
     def _max_epochs(self, slower):
         "Return the largest number of epochs that there is time for, at least one more"
         def seconds(n):
-            try: return slower*self.preview.lasting(n).during(self.n, n)
+            try: return slower*self.preview.with_epochs(n).during(self.n, n)
             except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule for a training so short, or so long
         return max(self.n+1, max_epochs(seconds, self.n+1, self.until-perf_counter()))
 
@@ -553,13 +553,13 @@ def fit_minutes(self:Learner,
         preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
         grows = bool(self._grab_cbs(ProgressiveResize))
     spent = from_rank0(self, perf_counter()-start)
-    preview = preview.within(minutes, spent)
+    preview = preview.fit_into(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     needed = (preview.full_seconds/preview.n_epoch + spent)/60
     expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for measuring and 1 epoch')
     say = print if verbose and not rank_distrib() else noop
     say(f'{count_str(n, "epoch")} will fit.')
-    timed = _TimedFit(self, (preview if grows else preview.at_full_size()).lasting(n), start+60*minutes, fit=='fine_tune')
+    timed = _TimedFit(self, (preview if grows else preview.at_full_size()).with_epochs(n), start+60*minutes, fit=='fine_tune')
     fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # whose schedule needs the number of epochs
     if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)

@@ -39,20 +39,20 @@ def by_hand(**kwargs):
     return Preview(SizeSchedule((32,64), (0.5,)), 4, (8,2), {(32,32): [0.,.1,0.,0.], (64,64): [0.,.4,0.,0.]}, **kwargs)
 
 def test_how_many_fit():
-    p = by_hand().within(1)
+    p = by_hand().fit_into(1)
     assert (p.n_epoch,p.n_full)==(30,18) and p.minutes==1   # 2 s and 3.2 s an epoch
     assert str(p).startswith('In 1 minute there is time for 30 epochs progressively, or 18 at full size. 30 epochs would take 60 s instead of 96 s')
-    assert by_hand(begins=20.).within(1).n_epoch==20 and 'none at full size' in str(by_hand().within(2.4/60 + .01))
-    assert by_hand().within(1, 20.).n_epoch==20 and by_hand().within(1, 20.).n_full==12
-    with pytest.raises(ValueError, match='`minutes`=1: expected at least 1.1, the time for measuring and 1 epoch'): by_hand().within(1, 62.)
-    assert p.seconds<=60<p.lasting(p.n_epoch+1).seconds
-    with pytest.raises(ValueError, match='`minutes`=0.01: expected at least 0.0'): by_hand().within(.01)
+    assert by_hand(begins=20.).fit_into(1).n_epoch==20 and 'none at full size' in str(by_hand().fit_into(2.4/60 + .01))
+    assert by_hand().fit_into(1, 20.).n_epoch==20 and by_hand().fit_into(1, 20.).n_full==12
+    with pytest.raises(ValueError, match='`minutes`=1: expected at least 1.1, the time for measuring and 1 epoch'): by_hand().fit_into(1, 62.)
+    assert p.seconds<=60<p.with_epochs(p.n_epoch+1).seconds
+    with pytest.raises(ValueError, match='`minutes`=0.01: expected at least 0.0'): by_hand().fit_into(.01)
 
 def test_a_preview_of_minutes():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     p = learn.preview_resize(minutes=.5, n_batch=2, show_plot=False)
     assert p.n_full>0 and p.schedule.final==(64,64) and 'progressively' in str(p)
-    assert p.seconds<=30<p.begins + p.lasting(p.n_epoch+1).seconds   # as many as fit
+    assert p.seconds<=30<p.begins + p.with_epochs(p.n_epoch+1).seconds   # as many as fit
     p = learn.preview_resize(minutes=.5, n_batch=2, show_plot=False, start=2, finish=6)
     assert p.schedule.pcts[-1]==pytest.approx(6/p.n_epoch)
     for bad in (0, -1, 'ten', float('nan')):
@@ -123,9 +123,9 @@ def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
     paces = {k: [0.,v,0.,v] for k,v in cost.items()}
     larger = (len(learn.dls.train_ds),8,cb.max_bs,True) if cb.max_bs else None
     expected = Preview(s, 20, tuple(map(len, learn.dls.loaders)), paces, cb.resize_valid, growth=growth, larger=larger)
-    monkeypatch.setattr(Learner, 'preview_resize', lambda self, minutes, **kwargs: expected.within(minutes))
+    monkeypatch.setattr(Learner, 'preview_resize', lambda self, minutes, **kwargs: expected.fit_into(minutes))
     monkeypatch.setattr(fastresize.recipes, 'perf_counter', clock.time)
-    in_time.n = expected.within(budget/60).n_epoch
+    in_time.n = expected.fit_into(budget/60).n_epoch
     return learn,clock,lambda **kwargs: learn.fit_minutes(budget/60, 1e-3, fit=fit, verbose=False, **kwargs)
 
 speeds = {'as expected': lambda t: 1, 'slower': lambda t: 1.5, 'faster': lambda t: .6, 'slower at the end': lambda t: 1+(t>.7),
