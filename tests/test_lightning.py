@@ -487,7 +487,7 @@ def test_webdataset_decodes_at_the_size_of_each_batch(tmp_path, kwargs, workers)
 
 @pytest.mark.parametrize('words,args', {
     '`set_size`=3: expected a decoder': dict(set_size=3, final_size=64), '`final_size`=None: expected the size with which': dict(set_size=Told()),
-    '`resize_items`=True: expected False with `set_size`': dict(set_size=Told(), final_size=64, resize_items=True)}.items(), ids=str)
+    '`resize_items`=True: expected False with `set_size`': dict(set_size=Told(), final_size=64, resize_items=True)}.items(), ids=lambda o: o if isinstance(o, str) else '')
 def test_arguments_that_cannot_go_with_a_decoder(words, args):
     with pytest.raises(ValueError, match=words): resize(**args)
 
