@@ -148,7 +148,7 @@ def _makes(growth, final, n):
     try: return growth is None or growth.schedule(final, n) is not None
     except ValueError: return False
 
-# %% ../nbs/16_prediction.ipynb #9c52ce67
+# %% ../nbs/16_prediction.ipynb #1edad101
 min_features = 2 # Features on a side that the last convolution keeps at the smallest size
 _tolerance,_worth = 1.05,1.1
 
@@ -239,15 +239,17 @@ def choose_arguments(
     best = min(p.total for *_,p in options)
     args,initial,p = next(o for o in options if o[2].total<=_tolerance*best)
     if full<_worth*p.total: return Suggestion(None, 1., [why_slow(p)])
-    found = {k: v for k,v in _reasons(measured, p, initial, args).items() if k not in fixed and v[0]!=getattr(Growth(), k, False)}
-    return Suggestion({**fixed, **{k: v for k,(v,_) in found.items()}}, p.total/full, [why for _,why in found.values()], p, fixed)
+    found = {k: v for k,v in _reasons(measured, p, initial, args).items() if k not in fixed}
+    new = {k: v for k,(v,_) in found.items() if v!=getattr(Growth(), k, False)}
+    return Suggestion({**fixed, **new}, p.total/full, [why for k,(_,why) in found.items() if k in new or k=='initial_size'], p, fixed)
 
 def _reasons(measured, p, initial, args):
     "Return the arguments that can be chosen, with their values in the choice `p`, whose loader has `args`, and the reasons"
     first = p.schedule.initial
     at,some,small = size_str(first),measured.cache_bytes,measured.with_items
     def saved(slow, fast): return f'{1000*(slow.pace(first)[1]-fast.pace(first)[1]):.0f} ms'
-    floor = f'{min_features} features of the last convolution on a side' if initial!=.75 else 'smaller images would save little more'
+    known = {.75: 'smaller images would save little more', .5: 'nothing below half of the size is considered'}
+    floor = known.get(initial, f'{min_features} features of the last convolution on a side')
     res = {}
     if 'resize_items' in args: res['resize_items'] = True,f'small items save {saved(measured, small)} per batch at {at} px'
     if 'cache_items' in args: res['cache_items'] = some,f'{saved(small, p)} more if they are cached, decoded, in up to {some/1e9:.2g} GB on disk'

@@ -39,6 +39,7 @@ def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
         assert {*learn.seen.train}=={*learn.seen.valid}=={(size,size)}
     else: assert "'auto': `ProgressiveResize(" in out and 'of the time at full size' in out
     if arguments: assert '64 px: 2 features of the last convolution on a side' in out
+    if arguments=={}: assert '64 px: nothing below half of the size is considered' in out
 
 def test_full_size_where_small_images_are_no_quicker(clock, capsys):
     learn = auto(128, model=Net(clock, seconds=lambda h, w: 1.))
