@@ -24,7 +24,7 @@ from fastcore.basics import GetAttr
 
 from .batch import map_tensors
 
-# %% ../nbs/04_probe.ipynb #117569b3
+# %% ../nbs/04_probe.ipynb #bc51ae80
 _states = { # how to get and set the state of each kind of random generator
     torch.Generator: (lambda g: g.get_state(), lambda g, s: g.set_state(s)),
     np.random.Generator: (lambda g: g.bit_generator.state, lambda g, s: setattr(g.bit_generator, 'state', s)),
@@ -75,13 +75,15 @@ def no_trace(
     states += [(partial(set_state, g),get_state(g)) for g in generators
                for kind,(get_state,set_state) in _states.items() if isinstance(g, kind)]
     modules = list(model.modules()) if model is not None else []
-    attrs = [(m, {k: copy(v) if isinstance(v, dict) else v for k,v in m.__dict__.items()}) for m in modules]
+    attrs = [(m.__dict__, {**m.__dict__}) for m in modules]
+    dicts = [(v, copy(v)) for d,_ in attrs for v in d.values() if isinstance(v, dict)]   # filled again, not replaced: the handles of hooks refer to them
     tensors = [(t,t.detach().clone()) for t in (*model.parameters(), *model.buffers())] if modules else []
     try: yield
     finally:
         with torch.no_grad():
             for t,old in tensors: t.data = old if t.shape!=old.shape else t.copy_(old)
-        for m,old in attrs: m.__dict__.update(old)
+        for d,_ in dicts: d.clear()
+        for d,old in (*attrs, *dicts): d.update(old)
         for set_state,state in states: set_state(state)
 
 # %% ../nbs/04_probe.ipynb #96e84e46
