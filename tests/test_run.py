@@ -50,8 +50,8 @@ def test_every_experiment_runs(module, pictures, streets, tmp_path, capsys, name
     for r in rows:
         sizes,size = {int(k): v for k,v in r['sizes'].items()},r['arguments']['size']
         assert 0<=r[e.metric]<=1 and r['seconds']>0 and r['seed']==e.first and '/' not in json.dumps(r['arguments'])
-        assert (set(sizes)=={size if name!='camvid' else size[1]}) == r['arm'].startswith('full')
-    sizes = {r['arm']: r['sizes'] for r in rows if not e.arms[r['arm']].changes}
+        if r['arm']!='auto': assert (set(sizes)=={size if name!='camvid' else size[1]}) == r['arm'].startswith('full')   # so few steps are no reason to choose anything
+    sizes = {r['arm']: r['sizes'] for r in rows if not e.arms[r['arm']].changes and r['arm']!='max_bs'}
     if name=='recipes':   # some have larger batches, or an epoch more
         assert all(0<=r['accuracy at the test size']<=1 for r in rows) and 'points to plain there' in summary(name, rows)
         assert sum(sizes['stages bs'].values())<sum(sizes['stages'].values())==20 and sum(sizes['crops fixres'].values())==25
