@@ -152,11 +152,11 @@ def run(command, monkeypatch):
 
 def test_the_comparison(few, tmp_path, monkeypatch, capsys):
     command, = (o for o in commands if o.startswith('fastresize-bench'))
-    filled = replaced(command, ('<folder>', str(few)), ('--arch ...', '--arch xresnet18'), ('--size ...', '--size 32'),
+    filled = replaced(command, ('<folder>', str(few)), ('--size ...', '--size 32'),
                       ('--epochs ...', '--epochs 2'))
     run(filled + ' --workers 0 --bs 35', monkeypatch)
     out = capsys.readouterr().out
-    assert all(re.search(rf'^{o}\b', out, flags=re.M) for o in ('full','batch','epoch')) and (tmp_path/'results'/'results.json').exists()
+    assert all(re.search(rf'^{o}\b', out, flags=re.M) for o in ('full','batch','auto')) and (tmp_path/'results'/'results.json').exists()
 
 def test_make_demo(few, tmp_path, monkeypatch):
     "What `make demo` runs, on fewer and smaller pictures"
