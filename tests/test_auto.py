@@ -1,6 +1,5 @@
 "`ProgressiveResize('auto')`: what it measures, what it chooses, and that it leaves no trace; `torch.compile` beside few sizes"
 import pytest, torch
-from tempfile import gettempdir
 from types import SimpleNamespace
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -174,6 +173,8 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
         return prepare(self)
     monkeypatch.setattr(ImageFile, 'load_prepare', slow)
     monkeypatch.setattr('fastresize.auto.shutil.disk_usage', lambda path: SimpleNamespace(free=room, total=room))
+    (tmp_path/'temp').mkdir()
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path/'temp'))
     files = [tmp_path/f'{i}.jpg' for i in range(32)]
     for i,f in enumerate(files): Image.fromarray(np.random.default_rng(i).integers(0, 255, (512,512,3), dtype=np.uint8)).save(f)
     block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: int(f.stem)%2, splitter=IndexSplitter(range(8)), item_tfms=Resize(256))
@@ -184,7 +185,7 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
     out = capsys.readouterr().out
     assert ('resize_items=True, cache_items=1e8)`' in out and 'more if they are cached, decoded, in up to 0.1 GB on disk' in out)==is_cached
     assert learn.seen.train[0]==(128,128) and (n_epoch==1 or learn.seen.train[-1]==(256,256))
-    assert not [o for o in Path(gettempdir()).glob('fastresize-*') if o.stat().st_mtime>files[0].stat().st_mtime]
+    assert not [*(tmp_path/'temp').glob('fastresize-*')]
 
 @pytest.mark.parametrize('size', [64,96])
 def test_a_budget_of_minutes(clock, size):
