@@ -100,7 +100,7 @@ def state(learn):
                 flags=[x.training for x in m.modules()],
                 opt=[{k: v.clone() if isinstance(v, Tensor) else v for k,v in opt.state[p].items()} for p in m.parameters()],
                 hypers=[dict(h) for h in opt.hypers],
-                rng=(random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()),
+                rng=(random.getstate(), [o.tolist() if isinstance(o, np.ndarray) else o for o in np.random.get_state()], torch.get_rng_state()),
                 dls=[dl.rng.getstate() for dl in learn.dls.loaders])
 
 def same(a, b):
