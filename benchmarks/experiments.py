@@ -242,11 +242,14 @@ def finetune(size, n_train=None):
         dict(size=size, bs=bs, epochs=epochs, lr=2e-3, n_train=n_train, pretrained=True), seeds=5,
         learner=pretrained, fit=fine_tune, needs=('timm',weights), timing=dict(n_train=300), smoke=dict(few, epochs=1, pretrained=False))
 
-by_initial = {
-    'full': full,
-    'from 0.5': Arm('`ProgressiveResize()`: from half of the size', grow()),
-    'from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size', grow(initial_size=.75)),
-    'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
+def by_initial(**kwargs):
+    "Full size, two initial sizes with the same other arguments, and what 'auto' chooses without them"
+    args = [f'{k}={v}' for k,v in kwargs.items()]
+    def call(*own): return f'`ProgressiveResize({", ".join([*own, *args])})`'
+    return {'full': full,
+            'from 0.5': Arm(f'{call()}: from half of the size', grow(**kwargs)),
+            'from 0.75': Arm(f'{call("initial_size=.75")}: from three quarters of the size', grow(initial_size=.75, **kwargs)),
+            'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
 
 larger_batches = {'max_bs': Arm('`from 0.5` with `max_bs` of four times the batch size', lambda a: grow(max_bs=4*a['bs'])(a))}
 
@@ -259,7 +262,8 @@ def smallest(size, epochs, stem=None):
     strides = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
     return Experiment(
         f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
-        {**by_initial, **(larger_batches if size>64 else {})}, {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
+        {**by_initial(), **(larger_batches if size>64 else {})},
+        {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
 
 others = {
     'composer': Arm("Composer's: half size for half of training, full size for the last fifth", by(composer)),
@@ -342,8 +346,8 @@ experiments = dict(
         dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0), seeds=8,
         learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny),
     **{f'finetune-{size}{n and f"-{n}" or ""}': finetune(size, n) for n in (None,300) for size in (160,224)},
-    **{f'smallest-{size}-{steps}': smallest(size, epochs) for epochs,steps in ((2,180),(6,540)) for size in (64,96,128)},
-    **{'smallest-32-180': smallest(32, 2)},
+    **{f'smallest-{size}-{steps}': smallest(size, epochs)
+       for epochs,steps,sizes in ((2,180,(32,64,96,128)), (6,540,(64,96,128))) for size in sizes},
     **{f'smallest-{size}-{steps}-{stem}': smallest(size, epochs, stem)
        for epochs,steps in ((2,180),(6,540)) for size,stem in ((64,'fine'),(128,'coarse'))},
     schedules=Experiment(
@@ -352,16 +356,13 @@ experiments = dict(
         timing=short, smoke=few),
     vit=Experiment(
         '3,000 pictures of Imagenette at 128 px, ViT-Tiny on patches of 16 px from scratch, 6 epochs',
-        {**by_initial, 'from 0.5': Arm('`ProgressiveResize(multiple_of=16)`: from half of the size', grow(multiple_of=16)),
-         'from 0.75': Arm('`ProgressiveResize(initial_size=.75, multiple_of=16)`: from three quarters of the size',
-                          grow(initial_size=.75, multiple_of=16))},
-        dict(size=128, bs=32, epochs=6, lr=1e-3, n_train=3000), seeds=5, learner=vit, needs=('timm',), timing=short,
+        by_initial(multiple_of=16), dict(size=128, bs=32, epochs=6, lr=1e-3, n_train=3000), seeds=5, learner=vit, needs=('timm',), timing=short,
         smoke=dict(few, size=64)),
     camvid=Experiment(
         'CamVid at 180×240 px, a small U-Net from scratch',
         {'full': full, 'batch': batch, 'epoch': epoch,
          'quarter': Arm('`ProgressiveResize(initial_size=.25)`: from a quarter of the size', grow(initial_size=.25)),
-         **{k: by_initial[k] for k in ('from 0.75','auto')}},
+         **{k: by_initial()[k] for k in ('from 0.75','auto')}},
         dict(size=[180,240], bs=8, epochs=20, lr=3e-3, n_train=None), seeds=5,
         learner=segment.learner, find=segment.find_camvid, metric='mean_iou', timing=dict(n_train=80),
         smoke=dict(size=[32,48], bs=4, epochs=2, n_train=16, n_valid=8)),

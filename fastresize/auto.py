@@ -212,7 +212,7 @@ def conv_strides(
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/17_auto.ipynb #d82e1e93
+# %% ../nbs/17_auto.ipynb #1eaad0ea
 _long = 4 # No further size is tried once a training and a validation batch of each size take this many seconds together
 _waiting = 1.05 # Small items are tried if loading multiplies the time of a batch by more than this
 
@@ -303,11 +303,11 @@ class Measuring:
         return lambda size: first + (last-first)*(area(size)-area(smallest))/((area(final)-area(smallest)) or 1)
 
     def cache_bytes(self,
-        nbytes:float, # Bytes that the cache takes for an item, or None
+        nbytes:float, # Bytes that the cache takes for an item
         n_batches:int, # Training batches per epoch and process
     ) -> float: # 0 if there is not twice as much room on the disk
         "Return the bytes that the cache takes for all items, each process for itself"
-        needed = math.ceil(n_batches*self.loading[0].bs*self.n_process*(nbytes or 0)/1e8)*1e8
+        needed = math.ceil(n_batches*self.loading[0].bs*self.n_process*nbytes/1e8)*1e8
         return needed if 2*needed*self.n_process<shutil.disk_usage(gettempdir()).free else 0
 
 def items_per_process(
@@ -350,7 +350,7 @@ def suggest(
     if waits and try_items and 'resize_items' not in fixed: small,cached,nbytes = m.small_items(smallest)
     def read_in(first): return predict(m.paces(m.by_size_from(first, smallest)), new_size=new_size)
     res = predict(new_size=new_size)
-    n_small = sum(res.sizes_of(e)[0]!=final for e in range(n_epoch))
+    n_small = sum(res.schedule.size_at(e/n_epoch)!=final for e in range(n_epoch))
     if small is not None: res.with_items = read_in(small)
     if nbytes and n_small>1: res.cache_bytes = m.cache_bytes(nbytes, n_batches[0])
     if res.cache_bytes: res.with_cache = read_in((small + (n_small-1)*cached)/n_small)   # the first epoch fills the cache

@@ -18,7 +18,7 @@ from .check import count_str, expect, is_int, size_str, time_str
 from .log import launch_advice
 from .schedule import Growth, IncreaseMode, SizeSchedule, area, pixels_to_grow, resolve_initial
 
-# %% ../nbs/16_prediction.ipynb #8de45535
+# %% ../nbs/16_prediction.ipynb #fc5f2f2e
 @dataclass(repr=False)
 class Prediction:
     "Predicted time of a training run, at full size and progressively"
@@ -84,12 +84,16 @@ class Prediction:
         "Return the prediction for the same training at full size throughout"
         return replace(self, schedule=SizeSchedule((self.schedule.final,)), growth=None, with_items=None, with_cache=None)
 
+    def _of_loaders(self, f):
+        "Call `f` on the predictions for other ways to load"
+        return {k: f(p) for k in ('with_items','with_cache') if (p := getattr(self, k))}
+
     def without_noise(self) -> 'Prediction':
         "Return the same prediction, with no batch of small images slower than one of larger images"
         def smooth(ys): return [(a+b)/2 for a,b in zip(np.maximum.accumulate(ys), np.minimum.accumulate(ys[::-1])[::-1])]
         known = sorted(self.paces, key=area)
         paces = dict(zip(known, zip(*(smooth([self.paces[s][i] for s in known]) for i in range(4)))))
-        return replace(self, paces=paces, **{k: p.without_noise() for k in ('with_items','with_cache') if (p := getattr(self, k))})
+        return replace(self, paces=paces, **self._of_loaders(lambda p: p.without_noise()))
 
     def with_growth(self,
         growth:Growth, # Makes another schedule for the same training
@@ -101,7 +105,7 @@ class Prediction:
         "Return the prediction for a training of `n_epoch` epochs"
         schedule = self.growth.schedule(self.schedule.final, n_epoch) if self.growth else self.schedule
         def like(p): return replace(p, schedule=schedule, n_epoch=n_epoch)
-        return replace(like(self), with_items=self.with_items and like(self.with_items))
+        return replace(like(self), **self._of_loaders(like))
 
     def fit_into(self,
         minutes:float, # Time limit in minutes, validation included
@@ -257,7 +261,7 @@ def _reasons(measured, p, initial, args):
     sizes = f'{count_str(len(p.schedule.sizes), "size")}, because each new size costs {time_str(p.new_size)} once'
     return dict(initial_size=(initial, f'{at} px: {floor}'), increase_by=(p.growth.increase_by, sizes)) | res
 
-# %% ../nbs/16_prediction.ipynb #2322be16
+# %% ../nbs/16_prediction.ipynb #9d46a2ad
 class Preview(Prediction):
     "A prediction that is displayed, with suggested arguments"
     def to_df(self) -> pd.DataFrame: # One row per size
@@ -281,7 +285,7 @@ class Preview(Prediction):
         if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>_worth: return ''
         return f' {"With the arguments tried, it" if self.arguments is not None and self.suggested else "Progressive resizing"} does not pay off here: {why_slow(self)}.'
 
-    @property
+    @cached_property
     def suggestion(self) -> Suggestion:
         "Return the suggested arguments of `ProgressiveResize`, keeping those that were tried"
         return choose_arguments(self, self.arguments or {})
