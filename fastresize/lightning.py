@@ -6,7 +6,7 @@
 __all__ = ['announce', 'comparing', 'forget_best', 'check_first_batch', 'choose', 'ProgressiveResizeCallback', 'TrainLength',
            'TrainerRun', 'true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #474bf938
+# %% ../nbs/22_lightning.ipynb #cb76fd05
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from .auto import Measuring, NotMeasured, as_not_measured, fixed_arguments, pace, repeated, suggest
 from .batch import rebuild
-from .check import expect, size_str
+from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
 from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, try_sizes
@@ -257,7 +257,7 @@ def choose(
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
-# %% ../nbs/22_lightning.ipynb #9a1ebfbd
+# %% ../nbs/22_lightning.ipynb #658ade86
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -292,7 +292,6 @@ class ProgressiveResizeCallback(L.Callback):
         self.schedule,self.user_schedule,self.current_size,self.judged,self.reached,self.chosen = schedule,schedule,None,None,(0,0),None
         self.growth = Growth(.5 if is_auto(self) else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
-        expect(set_size is None or schedule is not None or final_size is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
     def setup(self, trainer, pl_module, stage):
         "Hook into the transfer of batches to the device"

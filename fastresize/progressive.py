@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ProgressiveResize']
 
-# %% ../nbs/18_progressive.ipynb #aac9abe0
+# %% ../nbs/18_progressive.ipynb #668c5a9b
+from typing import Callable
 from warnings import warn
 
 from fastai.learner import Recorder
@@ -24,7 +25,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #8e3bfb17
+# %% ../nbs/18_progressive.ipynb #261de8d0
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -49,6 +50,8 @@ def _chosen(cb):
             cb._say(f"'auto' could not measure this training, because {e}. It uses `{cb.chosen.call}`.")
     return None if cb.chosen.arguments is None else ProgressiveResize(**{'verbose': cb.verbose, **cb.chosen.arguments})
 
+def _in_a_trainer(self): raise TypeError('`ProgressiveResize` is for a fastai `Learner`: with a Lightning `Trainer`, use `ProgressiveResizeCallback` from `fastresize.lightning`')
+
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
@@ -57,6 +60,7 @@ class ProgressiveResize(OnlyTrains):
     its last batch, `(height, width)` in pixels."""
     _stateattrs = 'training_run','loop','log','first_steps','compiling','trackers' # state of the running fit
     training_run = loop = log = first_steps = compiling = trackers = None
+    setup = on_exception = property(_in_a_trainer)   # Lightning asks for them
     order = Recorder.order+.5 # after the recorder, whose rows are extended, and mixed precision; before progress bar and loggers
     def __init__(self,
         initial_size:int|float|tuple|str=0.5, # A float is a fraction of the final size, an int or `(height, width)` is in pixels; 'auto': measure and choose
@@ -83,6 +87,8 @@ class ProgressiveResize(OnlyTrains):
         max_bs:int=None, # Maximum images per batch at small sizes, with at most the pixels of a full-size batch; None: loader's batch size
         scale_lr:str='sqrt', # How the learning rate scales with the batch size: linear, sqrt, or None
         frozen:bool=True, # Also train on small images while layers are frozen, as in `fine_tune`'s first phase; False: stay at full size then
+        set_size:Callable|object=None, # Instead of resizing: a function that sets `(height, width)` in the decoder, or an object whose `output_size` is set
+        per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Stage', 'GrowWithSize', 'DecoderResize']
 
-# %% ../nbs/23_recipes.ipynb #15d17ee6
+# %% ../nbs/23_recipes.ipynb #79dd8d07
 import math, os
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
 from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
-from .backends import DecoderBackend, check_decoder, item_or_last
+from .backends import check_decoder, item_or_last
 from .batch import size_of
 from .auto import from_rank0
 from .prediction import max_epochs
@@ -453,41 +453,21 @@ def fit_fixres(self:Learner,
     removed = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _train_only(self, _head(self, head)), self.removed_cbs(removed): self.fit_one_cycle(epochs, lr, **kwargs)
 
-# %% ../nbs/23_recipes.ipynb #dac4d3d0
-class DecoderResize(WrapsLoader):
-    "Set the size of a loader's decoder, such as ffcv's, to that of `schedule` at the beginning of each epoch, or before each batch"
-    order = ProgressiveResize.order
-    current_size = None
+# %% ../nbs/23_recipes.ipynb #275f0294
+class DecoderResize(ProgressiveResize):
+    "`ProgressiveResize` with the arguments `set_size` and `schedule`, which can also set the size of a validation loader's decoder"
     def __init__(self,
         decoder, # Decoder of the training loader, whose `output_size` is `(height, width)` in pixels; or a function that sets this size
         schedule:SizeSchedule, # For instance `size_schedule(224, 16, increase_mode='epoch')`
-        valid=None, # Decoder of the validation loader, to validate at the size of the training
+        valid=None, # Decoder of the validation loader, to validate at the size of the training; None: validate at full size
         per_batch:bool=False, # Set the size before every batch, for decoders that apply it to the next batch; False: once per epoch
+        **kwargs, # More arguments of `ProgressiveResize`
     ):
         check_decoder(decoder, 'decoder')
         if valid is not None: check_decoder(valid, 'valid')
         expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
-        self.schedule,self.decoders = schedule,[None if o is None else DecoderBackend(None, o, per_batch=per_batch) for o in (decoder,valid)]
-
-    def before_fit(self):
-        "Check that no other callback sets the size"
-        if trains(self.learn) and self.learn._grab_cbs(ProgressiveResize):
-            raise ValueError('`DecoderResize`: expected no `ProgressiveResize` among the callbacks, which would resize its batches')
-
-    def before_train(self):
-        "Wrap the loader to set the size of its decoder"
-        self._wrap(self.decoders[0])
-
-    def before_validate(self): self._wrap(self.decoders[1], -1)
-
-    def _wrap(self, decoder, first=0):
-        if not trains(self.learn) or decoder is None: return
-        sizes = decoder.made_sizes(self.schedule.sizes_of(self.epoch, self.n_epoch, len(self.dls.train)))[first:]
-        def make(get, i):
-            size = item_or_last(sizes, i)
-            if size!=self.current_size: self.current_size = size   # setting an attribute of a fastai callback is slow
-            with decoder.at(size): return get()
-        self.loop = SizedDL(self.learn, make, begin=partial(decoder.begin, sizes), around=decoder.restored)
+        super().__init__(**{'schedule': schedule, 'set_size': decoder, 'per_batch': per_batch, 'resize_valid': valid is not None, **kwargs})
+        self.valid_decoder = valid
 
 # %% ../nbs/23_recipes.ipynb #5cb709d7
 class _TimedFit:
@@ -534,7 +514,7 @@ class _TimedFit:
 
     def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # an exported or copied learner has no time limit
 
-# %% ../nbs/23_recipes.ipynb #7905037a
+# %% ../nbs/23_recipes.ipynb #8e07cfbf
 @patch
 def fit_minutes(self:Learner,
     minutes:float, # Time for preview, training and validation
@@ -546,8 +526,7 @@ def fit_minutes(self:Learner,
 ) -> Preview: # The prediction
     """Train as many epochs as fit into `minutes`, as predicted from a few steps that leave no trace
 
-    After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size, or a
-    `DecoderResize` is used. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
+    After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
     start,method = perf_counter(),_method(self, fit)
     with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
         preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
@@ -560,8 +539,7 @@ def fit_minutes(self:Learner,
     say = print if verbose and not rank_distrib() else noop
     say(f'{count_str(n, "epoch")} will fit.')
     timed = _TimedFit(self, (preview if grows else preview.at_full_size()).with_epochs(n), start+60*minutes, fit=='fine_tune')
-    fixed = any(isinstance(o, DecoderResize) for o in (*self.cbs, *L(kwargs.get('cbs'))))   # whose schedule needs the number of epochs
-    if type(self)._do_fit is Learner._do_fit and not fixed: self._do_fit = timed
+    if type(self)._do_fit is Learner._do_fit: self._do_fit = timed
     try: method[0](n, method[1] if lr is None else lr, **kwargs)
     finally: self.__dict__.pop('_do_fit', None)
     if timed.n not in (0, n): say(f'The training had {count_str(timed.n, "epoch")}.')

@@ -16,7 +16,7 @@ from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #7be0e302
+# %% ../nbs/07_run.ipynb #8c5613e5
 lr_exponents = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -75,7 +75,7 @@ def check_args(
     "Raise `ValueError` for arguments that are invalid, alone or together"
     schedule,final,items,method = args.user_schedule,args.final_size,args.resize_items,args.method
     check_resizing(args)
-    for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','resize_items'):
+    for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','resize_items','per_batch'):
         expect(getattr(args, k) in (True,False) and not is_int(getattr(args, k)), k, getattr(args, k), 'True or False')
     expect(not is_auto(args) or schedule is None, 'schedule', schedule, "None with `initial_size`='auto', which makes its own schedule")
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
@@ -84,6 +84,7 @@ def check_args(
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
+    expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
 # %% ../nbs/07_run.ipynb #12ad35dd
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels

@@ -102,7 +102,9 @@ class SteeredBackend(FastaiItems):
 
 def _steering_warning(loaded_size, target): return f'`batch_tfms` give {list(loaded_size or ())} instead of {list(target)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #5ea27b89
+# %% ../nbs/14_training.ipynb #a534017c
+def _restored(o): return getattr(o, 'restored', nullcontext)   # of a decoder
+
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -115,10 +117,12 @@ class LearnerRun(TrainingRun):
         self.learn,self.cache = learn,None
         self.new_spec = spec_for(learn, args.pictures, args.resize_targ)
         loaders = (*learn.dls.loaders[:2], None)[:2]
-        new_backend = partial(backend_for, args=args, new_spec=self.new_spec, fastai_backend=partial(SteeredBackend, small=False, move=learn._set_device))
+        new_backend = partial(backend_for, args=args, new_spec=self.new_spec, per_batch=args.per_batch,
+                              fastai_backend=partial(SteeredBackend, small=False, move=learn._set_device))
+        decoders = args.set_size,getattr(args, 'valid_decoder', None)
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
-            train,valid = [dl if dl is None else new_backend(dl) for dl in loaders]
+            train,valid = [dl if dl is None else new_backend(dl, set_size=o) for dl,o in zip(loaders, decoders)]
             samples = [o and look_ahead(o) for o in (train,valid)]
             super().__init__(args, n_epoch, train, valid)
             if samples[0] is not None and train.full_size is None: self.give_up(samples[0])
@@ -204,7 +208,7 @@ class LearnerRun(TrainingRun):
             if on_batch: on_batch(b, self.size, i)
             return b
         begin = partial(o.begin, sizes, counts) if sizes else nullcontext
-        if not counts: return SizedDL(learn, make, on_break, begin)
+        if not counts: return SizedDL(learn, make, on_break, begin, around=_restored(o))
         follow = FollowBS(self, epoch, sizes, counts)
         return SizedDL(learn, make, on_break, begin, len(sizes), follow.added)
 
@@ -218,7 +222,7 @@ class LearnerRun(TrainingRun):
         o.use(self.learn.dl)
         larger = self.args.max_bs and o is self.train
         counts = self.larger_batches.of(SizeSchedule((size,self.schedule.final), (1.,)), n_epoch=1)[1] if larger else None
-        return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts))
+        return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts), _restored(o))
 
 
     def _first(self, get):
@@ -241,7 +245,7 @@ class LearnerRun(TrainingRun):
     def message(self) -> str:
         "Return the schedule in a sentence, and what is added to the transforms"
         extra = ''
-        if not self.steered and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
+        if not (self.steered or self.args.set_size) and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
         extra += self.larger_batches.message()
         frozen = f'\n{_pretrained}' if getattr(self.learn.opt, 'frozen_idx', 0) else ''
         return self.schedule.describe(self.n_epoch) + extra + frozen

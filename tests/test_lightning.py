@@ -368,7 +368,7 @@ def test_what_a_fit_cannot_do_is_said_before_it():
 def test_the_arguments_are_those_of_the_fastai_callback_and_of_the_loop():
     import inspect
     ours,its,loop = (inspect.signature(c).parameters for c in (ProgressiveResizeCallback, ProgressiveResize, sized_loader))
-    assert [*ours]==[*[k for k in its if k in ours],'set_size','per_batch'] and [k for k in loop if k in ours][-2:]==[*ours][-2:]
+    assert [*ours]==[k for k in its if k in ours] and [k for k in loop if k in ours][-2:]==[*ours][-2:]
     assert all(ours[k].default==(its if k in its else loop)[k].default for k in ours)
 
 def test_validation_loaders_of_several_sizes():
@@ -661,5 +661,7 @@ def test_who_cannot_rehearse_trains():
         assert module.train_sizes==([] if kind is NoForward else due(32))
 
 def test_the_callback_of_the_other_framework():
+    with pytest.raises(TypeError, match='`ProgressiveResize` is for a fastai `Learner`: with a Lightning `Trainer`, use `ProgressiveResizeCallback`'):
+        fitted(ProgressiveResize())
     with pytest.raises(AttributeError, match='`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`'):
         learner(make_dls(), ProgressiveResizeCallback())

@@ -127,10 +127,38 @@ def test_the_decoder_is_put_back_however_it_ends(name):
     except type(exc): pass
     assert own.output_size==test.output_size==(64,64) and len(learn.seen.train)>=8
 
+@pytest.mark.parametrize('loader,per_batch', [(Loader,False),(NextBatch,True)])
+def test_set_size_as_in_the_other_interfaces(loader, per_batch):
+    "Validation batches are resized after loading"
+    own,test = Decoder(),Decoder()
+    cb = ProgressiveResize(set_size=own, per_batch=per_batch, final_size=64, increase_by=16, start=.3, finish=.6)
+    learn = learner(DataLoaders(loader(own), loader(test, 2)), cb, loss_func=nn.CrossEntropyLoss())
+    learn.fit(4)
+    sizes = [cb.schedule.sizes_of(e, 4, 8) for e in range(4)]
+    if not per_batch: sizes = [s[:1]*8 for s in sizes]
+    assert learn.seen.train==sum(sizes, []) and learn.seen.valid==[s[-1] for s in sizes for _ in range(2)]
+    assert own.output_size==test.output_size==(64,64) and cb.current_size==(64,64)
+
+@pytest.mark.parametrize('match,kwargs', {
+    '`set_size`=3: expected a decoder': dict(set_size=3, final_size=64), '`final_size`=None: expected the size with which': dict(set_size=Decoder()),
+    '`per_batch`=3: expected True or False': dict(set_size=Decoder(), final_size=64, per_batch=3),
+    '`resize_items`=True: expected False with `set_size`': dict(set_size=Decoder(), final_size=64, resize_items=True)}.items(), ids=lambda o: o if isinstance(o, str) else '')
+def test_set_size_with_invalid_arguments(match, kwargs):
+    with pytest.raises(ValueError, match=match): ProgressiveResize(**kwargs)
+
+def test_set_size_cannot_have_larger_batches_and_auto_uses_the_defaults(capsys):
+    def fit(**kwargs):
+        own = Decoder()
+        learn = learner(DataLoaders(Loader(own), Loader(Decoder(), 2)), ProgressiveResize(set_size=own, final_size=64, **kwargs), loss_func=nn.CrossEntropyLoss())
+        learn.fit(4)
+        return {*learn.seen.train}
+    with pytest.raises(ValueError, match='`max_bs`=16: expected None for this loader'): fit(max_bs=16)
+    assert (32,32) in fit(initial_size='auto') and "'auto' could not measure this training, because no items can be read" in capsys.readouterr().out
+
 def test_decoders_that_are_none():
     s = SizeSchedule((32,64), (.5,))
     with pytest.raises(ValueError, match='`decoder`=None: expected a decoder with an `output_size`'): DecoderResize(None, s)
     with pytest.raises(ValueError, match='`valid`=3: expected a decoder'): DecoderResize(Decoder(), s, valid=3)
     with pytest.raises(ValueError, match='`schedule`=64: expected a `SizeSchedule`'): DecoderResize(Decoder(), 64)
     learn,*_ = decoded(ProgressiveResize())
-    with pytest.raises(ValueError, match='expected no `ProgressiveResize` among the callbacks'): learn.fit(4)
+    with pytest.raises(ValueError, match='found more than one `ProgressiveResize`'): learn.fit(4)
