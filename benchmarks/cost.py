@@ -88,8 +88,8 @@ class Hop(Callback):
         self.stages = [(self.first+i//n_stay)%n for i in range(n_batch)]
         self.sizes = [ours.schedule.sizes[s] for s in self.stages]
         ours.training_run.epoch_sizes = lambda epoch, n_batch: (self.sizes,None)
-    def before_train(self): self.loop = SizedDL(self.learn, self.ask)
-    def after_train(self): self.loop.leave()
+    def before_train(self): self.sized_dl = SizedDL(self.learn, self.ask)
+    def after_train(self): self.sized_dl.leave()
     def ask(self, get, i):
         if i%n_stay==0: self.as_if_new()
         start = perf_counter()

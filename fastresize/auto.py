@@ -7,7 +7,7 @@ __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', '
            'NotMeasured', 'as_not_measured', 'arguments', 'fixed_arguments', 'n_batches', 'Measuring',
            'items_per_process', 'suggest', 'choose']
 
-# %% ../nbs/17_auto.ipynb #a7702de5
+# %% ../nbs/17_auto.ipynb #46162631
 import math, os, shutil, warnings
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
@@ -27,7 +27,7 @@ from .batch import map_tensors, size_of
 from .compiled import is_compiled
 from .items import DecodeCache
 from .log import mark, seconds_between
-from .prediction import Prediction, Suggestion, choose_arguments, initial_sizes
+from .prediction import Pace, Prediction, Suggestion, choose_arguments, initial_sizes
 from .preflight import first_line, n_items, tile_batch, unwrap_model
 from .probe import batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
 from .resize import resize_batch
@@ -82,7 +82,7 @@ def shadow_learner(learn, cbs):
             with res.no_logging(): yield res
         finally: res.opt = None   # free the memory of the optimizer
 
-# %% ../nbs/17_auto.ipynb #3160f559
+# %% ../nbs/17_auto.ipynb #beb744fb
 class Stopwatch(Callback):
     "Mark the end of each batch; cancel training, and likewise validation, after `n` batches, or after `seconds` once more than `least` batches are done"
     order = 1000
@@ -100,9 +100,9 @@ class Stopwatch(Callback):
 
     def paces(self,
         n_warm:int, # Warm-up batches, which are not counted
-    ) -> list: # Seconds
-        "Return the seconds to start and the seconds per batch, of training and then of validation"
-        return [*pace(self.marks[True], n_warm), *pace(self.marks.get(False, ()), n_warm)]
+    ) -> Pace:
+        "Return the measured times"
+        return Pace(*pace(self.marks[True], n_warm), *pace(self.marks.get(False, ()), n_warm))
 
 def pace(
     marks:list, # A `mark` at the beginning, and one after each batch
@@ -148,7 +148,7 @@ class _HeldItems(Callback):
     def _hold(self, o, items, size):
         tfms = getattr(unwrap_dl(o.loader), 'after_batch', noop)
         def make():
-            with o.at(size): b = tfms(map_tensors(torch.clone, items))
+            with o.making(size): b = tfms(map_tensors(torch.clone, items))
             return o.to_size(b, size)
         self.learn.dl = _Repeated(make, 100)
 
@@ -212,7 +212,7 @@ def conv_strides(
         for o in handles: o.remove()
     return max(sides, default=None),max(patches, default=None)
 
-# %% ../nbs/17_auto.ipynb #1eaad0ea
+# %% ../nbs/17_auto.ipynb #f1883b61
 _long = 4 # No further size is tried once a training and a validation batch of each size take this many seconds together
 _waiting = 1.05 # Small items are tried if loading multiplies the time of a batch by more than this
 
@@ -252,7 +252,7 @@ class Measuring:
         run, # A `LearnerRun`, or a `TrainerRun`
         model:nn.Module, # What is trained, on its device
         loaders:tuple, # Training and validation loader; the last one may be None
-        step, # Called with this object and a size; returns the seconds to start and per batch, of training and validation, and the inputs of a batch
+        step, # Called with this object and a size; returns a `Pace`, and the inputs of a batch
         n_process:int=1, # Processes that share the batches of `run`
     ):
         self.run,self.model,self.step,self.n_process,self.steps = run,model,step,n_process,{}
@@ -261,7 +261,7 @@ class Measuring:
         self.device = next(model.parameters()).device
 
     @property
-    def is_late(self): return sum(step+valid for _,step,_,valid in self.steps.values())>_long   # compiling, which the training needs as well, does not count
+    def is_late(self): return sum(o.batch+o.valid_batch for o in self.steps.values())>_long   # compiling, which the training needs as well, does not count
 
     def at(self, size):
         "Measure the steps at `size`, and return the inputs of a batch"
@@ -270,18 +270,18 @@ class Measuring:
 
     def factor(self, size): return self.run.larger_batches.bs_factor(size)
 
-    def new_size(self):
+    def seconds_per_size(self):
         "Return the one-time cost of a new size in seconds: on a GPU kernels are selected, and a compiled model is compiled again"
         if self.device.type=='cpu' and not is_compiled(self.model): return 0.
-        return min(begins + begins_valid for begins,_,begins_valid,_ in self.steps.values())
+        return min(o.start+o.valid_start for o in self.steps.values())
 
     def paces(self, item_seconds=lambda size: None):
         "Return the paces of a `Prediction`; `item_seconds` gives the seconds to read an item for training at a size"
-        def pace(size, step, valid):
-            train,other = self.loading
-            return [0., train.added_to(step, self.device, self.factor(size), item_seconds(size)),
-                    0., other.added_to(valid, self.device) if other and other.bs and valid else valid]
-        return {s: pace(s, step, valid) for s,(_,step,_,valid) in self.steps.items()}
+        def added(size, o):
+            train,valid = self.loading
+            return Pace(0., train.added_to(o.batch, self.device, self.factor(size), item_seconds(size)),
+                        0., valid.added_to(o.valid_batch, self.device) if valid and valid.bs and o.valid_batch else o.valid_batch)
+        return {s: added(s, o) for s,o in self.steps.items()}
 
     def small_items(self,
         smallest:tuple, # `(height, width)` in pixels
@@ -345,11 +345,11 @@ def suggest(
         try: m.at(size)
         except Exception as e: return Suggestion(None, 1., [f'the model cannot take images of {list(size)} ({first_line(e)})'])
     if smallest not in m.steps: raise NotMeasured('its steps take too long')
-    waits = m.paces()[smallest][1]>_waiting*m.steps[smallest][1]
-    new_size,small,cached,nbytes = m.new_size(),None,None,None
+    waits = m.paces()[smallest].batch>_waiting*m.steps[smallest].batch
+    seconds_per_size,small,cached,nbytes = m.seconds_per_size(),None,None,None
     if waits and try_items and 'resize_items' not in fixed: small,cached,nbytes = m.small_items(smallest)
-    def read_in(first): return predict(m.paces(m.by_size_from(first, smallest)), new_size=new_size)
-    res = predict(new_size=new_size)
+    def read_in(first): return predict(m.paces(m.by_size_from(first, smallest)), seconds_per_size=seconds_per_size)
+    res = predict(seconds_per_size=seconds_per_size)
     n_small = sum(res.schedule.size_at(e/n_epoch)!=final for e in range(n_epoch))
     if small is not None: res.with_items = read_in(small)
     if nbytes and n_small>1: res.cache_bytes = m.cache_bytes(nbytes, n_batches[0])

@@ -45,10 +45,10 @@ def spec_and_warning(
 class SizeBackend:
     """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
-    `begin` is the context in which an epoch begins, with its first batch; `at` the context in which a batch is taken from the loader;
+    `begin` is the context in which an epoch begins, with its first batch; `making` the context in which a batch is taken from the loader;
     `to_size` resizes the batch if that is still needed. Each takes the size in the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
-    small = False # True: items are made at the size of their batch
+    small_items = False # True: items are made at the size of their batch
     keep_original = False # True: `resized` stores its input as `original`, until it is known whether the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
@@ -62,7 +62,7 @@ class SizeBackend:
     ):
         self.new_spec,self.method,self.mode,self.multiple_of,self.device,self.move = new_spec,method,mode,multiple_of,device,move
         self.use(loader)
-        if sample is not None: self.look(sample)
+        if sample is not None: self.inspect(sample)
 
     def use(self,
         loader, # Any loader
@@ -70,7 +70,7 @@ class SizeBackend:
         "Set the loader"
         self.loader = loader
 
-    def look(self,
+    def inspect(self,
         sample, # A batch at full size
     ):
         "Find the images in a batch, and their full size"
@@ -93,7 +93,7 @@ class SizeBackend:
         full_size = full_size or self.full_size
         return scale_size(full_size, size, self.reference_size or self.full_size, self.multiple_of) if full_size else tuple(size)
 
-    def why_not(self,
+    def why_not_small(self,
         size:tuple, # A size below full size
     ) -> str: # None if they can
         "Return a message why items cannot be made at `size`"
@@ -113,7 +113,7 @@ class SizeBackend:
         "Return the sizes that these batches will have"
         return sizes
 
-    def at(self,
+    def making(self,
         size:tuple, # Size of the batch in the schedule, `(height, width)` in pixels
     ):
         "Return the context in which the loader makes a batch"
@@ -125,7 +125,7 @@ class SizeBackend:
     ):
         "Resize the batch, unless it has its size already"
         b = to_device(b, self.device)
-        if self.spec is None or self.full_size is None: self.look(b)
+        if self.spec is None or self.full_size is None: self.inspect(b)
         loaded_size = self.spec.size(b)
         return b if loaded_size is None else self.resized(b, self.target_size(size, loaded_size))
 
@@ -134,7 +134,7 @@ class SizeBackend:
         size:tuple, # Its size in the schedule
     ):
         "Take a batch from the loader, and resize it if needed"
-        with self.at(size): b = get()
+        with self.making(size): b = get()
         return self.to_size(b, size)
 
     def resized(self,
@@ -159,7 +159,7 @@ class SizeBackend:
         "Iterate over the loader once, from batch `skip` on, and yield each batch before `to_size`"
         batches = None
         for i in count(skip):
-            with self.at(item_or_last(sizes, i)):
+            with self.making(item_or_last(sizes, i)):
                 try:
                     if batches is not None: b = next(batches)
                     else:
@@ -177,7 +177,7 @@ def look_ahead(
 ): # The items as a batch, or None
     "Find images and full size in a few items, read without side effects; leave `spec` and `full_size` None if that is not possible"
     for n in (4,1):   # several items may differ in size
-        if (sample := o.sample_batch(n)) is not None: o.look(sample)
+        if (sample := o.sample_batch(n)) is not None: o.inspect(sample)
         if o.full_size: return sample
     o.spec = None
     return sample
@@ -193,8 +193,8 @@ def make_small(
     size:tuple, # Smallest size of the schedule, `(height, width)` in pixels
 ) -> str: # None if it can
     "Make items at the size of their batch from now on; return a message if that is not possible"
-    why = o.why_not(size)
-    o.small = not why
+    why = o.why_not_small(size)
+    o.small_items = not why
     return why
 
 # %% ../nbs/05_backends.ipynb #db5a7875
@@ -251,7 +251,7 @@ def items_at(
         for f,s in orig: f.size = s
         current_ratio.reset(token)
 
-# %% ../nbs/05_backends.ipynb #7902a467
+# %% ../nbs/05_backends.ipynb #90661980
 def chunks(
     idxs, # Indices of all items of an epoch
     counts:list, # Number of items of every batch
@@ -293,23 +293,23 @@ def with_attr(
     v, # Its value in this context
 ):
     "Set attribute `k` of `o` to `v` in this context"
-    orig = o.__dict__.get(k)
+    orig = {k: o.__dict__[k]} if k in o.__dict__ else {}
     o.__dict__[k] = v
     try: yield
     finally:
-        if orig is not None: o.__dict__[k] = orig
-        else: o.__dict__.pop(k, None)
+        o.__dict__.pop(k, None)
+        o.__dict__.update(orig)
 
 # %% ../nbs/05_backends.ipynb #d56d5fe2
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
 
-    With `small=False` batches are resized after loading, and only the number of items in a batch may change."""
+    With `small_items=False` batches are resized after loading, and only the number of items in a batch may change."""
     item_size = None # `(height, width)` of items at full size before batch transforms, in pixels, if items are made small
-    sample_args = {} # Arguments of `some_items` for the items that `why_not` compares
-    def __init__(self, loader, *args, small:bool=True, cache=None, **kwargs):
+    sample_args = {} # Arguments of `some_items` for the items that `why_not_small` compares
+    def __init__(self, loader, *args, small_items:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
-        self.small,self.cache,self.expected_sizes = small,cache,()
+        self.small_items,self.cache,self.expected_sizes = small_items,cache,()
 
     def use(self, loader):
         self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
@@ -347,7 +347,7 @@ class ItemsBackend(SizeBackend):
     ):
         with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return super().sample_batch(n, **kwargs)
 
-    def why_not(self, size):
+    def why_not_small(self, size):
         "Return why items cannot be made at `size`, by comparing a few items, fewer items, and small items"
         if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
         if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
@@ -373,10 +373,10 @@ class ItemsBackend(SizeBackend):
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
         self.expected_sizes,dl = {self.target_size(s) for s in sizes},self.dl
-        if not self.has_batch_sampler() or not (self.small or counts or skip):
+        if not self.has_batch_sampler() or not (self.small_items or counts or skip):
             yield
             return
-        ratios = [self.ratio(s) for s in sizes] if self.small and self.full_size else [None]
+        ratios = [self.ratio(s) for s in sizes] if self.small_items and self.full_size else [None]
         orig,running = dl.batch_sampler,getattr(dl, '_iterator', None)
         dl.__dict__['batch_sampler'] = batches = _SizedBatches(orig, ratios, counts, skip)
         if running: running._index_sampler = batches   # of persistent workers
@@ -386,13 +386,13 @@ class ItemsBackend(SizeBackend):
             running = getattr(dl, '_iterator', None)
             if running: running._index_sampler = orig
 
-    def at(self, size):
-        if not self.small or not self.full_size or self.dl.num_workers: return nullcontext()
+    def making(self, size):
+        if not self.small_items or not self.full_size or self.dl.num_workers: return nullcontext()
         return items_at(self.ratio(size), self.dl.dataset)
 
     def to_size(self, b, size):
         "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
-        made_small = self.small and self.spec and self.spec.size(b) in self.expected_sizes
+        made_small = self.small_items and self.spec and self.spec.size(b) in self.expected_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
 # %% ../nbs/05_backends.ipynb #64003889
@@ -443,7 +443,7 @@ class DecoderBackend(SizeBackend):
         if not self.per_batch: self._set(sizes[0])
         return nullcontext()
 
-    def at(self, size):
+    def making(self, size):
         if self.per_batch: self._set(size)
         return nullcontext()
 
@@ -458,9 +458,9 @@ def backend_for(
 ) -> SizeBackend:
     """Return the backend for a loader: `DecoderBackend` with `set_size`, `ItemsBackend` for a PyTorch `DataLoader`, else `SizeBackend`
 
-    Items are made small only after its `small` has been set."""
+    Items are made small only after its `small_items` has been set."""
     kwargs = dict(method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of) | kwargs
     dl = unwrap_dl(loader)
     if set_size is not None: return DecoderBackend(loader, set_size, per_batch=per_batch, **kwargs)
     if is_fastai_loader(dl): return fastai_backend(loader, **kwargs)
-    return ItemsBackend(loader, small=False, **kwargs) if isinstance(dl, DataLoader) else SizeBackend(loader, **kwargs)
+    return ItemsBackend(loader, small_items=False, **kwargs) if isinstance(dl, DataLoader) else SizeBackend(loader, **kwargs)

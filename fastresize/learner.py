@@ -126,14 +126,14 @@ class SizedDL(LoaderWrapper):
         while type(self.learn.dl) is SizedDL and self.learn.dl.done: self.learn.dl = self.learn.dl.dl
 
 class WrapsLoader(OnlyTrains):
-    "Base class of callbacks that wrap the learner's loader by a `SizedDL`, `loop`, before a loop"
-    loop = None
+    "Base class of callbacks that wrap the learner's loader by a `SizedDL`, `sized_dl`, before a loop"
+    sized_dl = None
     def before_batch(self):
-        if self.loop and not self.learn.lock.locked(): self.loop.started = True
+        if self.sized_dl and not self.learn.lock.locked(): self.sized_dl.started = True
 
     def after_train(self):
         "Restore the loader"
-        if not self.loop or self.learn.lock.locked(): return
-        self.loop.leave()
-        self.loop = None
+        if not self.sized_dl or self.learn.lock.locked(): return
+        self.sized_dl.leave()
+        self.sized_dl = None
     after_validate = after_cancel_epoch = after_train

@@ -6,7 +6,7 @@
 __all__ = ['announce', 'comparing', 'forget_best', 'check_first_batch', 'choose', 'ProgressiveResizeCallback', 'TrainLength',
            'TrainerRun', 'true_lengths']
 
-# %% ../nbs/22_lightning.ipynb #cb76fd05
+# %% ../nbs/22_lightning.ipynb #e1170385
 try: import lightning.pytorch as L
 except ModuleNotFoundError as e:
     if not (e.name or '').startswith('lightning'): raise
@@ -31,6 +31,7 @@ from .batch import rebuild
 from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
+from .prediction import Pace
 from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
@@ -213,7 +214,7 @@ def _try_validation(run, valid):
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
-# %% ../nbs/22_lightning.ipynb #3b1711a1
+# %% ../nbs/22_lightning.ipynb #91375881
 def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
@@ -228,7 +229,7 @@ def _module_step(run, sample):
                 opt.step()
                 opt.zero_grad()
                 marks.append(mark(m.device))
-        return [*pace(marks, 1), 0., 0.],spec.split(batch)[0]
+        return Pace(*pace(marks, 1), 0., 0.),spec.split(batch)[0]
     return step
 
 def _suggest(cb, run, sample):
@@ -323,9 +324,9 @@ class ProgressiveResizeCallback(L.Callback):
         run = self.run
         if run is None or not run.is_on(): return
         if not trainer.global_step: self.reached = 0,0   # a new training
-        if run.length is None: run.look(trainer.fit_loop._combined_loader.flattened[0], run.n_batch)
+        if run.length is None: run.plan_training(trainer.fit_loop._combined_loader.flattened[0], run.n_batch)
         i = 0 if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch else run.n_taken
-        if not run.schedule or any(a<b for a,b in zip(run.size_of_batch(i), self.reached)): run.reached = self.reached   # a prolonged training does not shrink
+        if not run.schedule or any(a<b for a,b in zip(run.size_of_batch(i), self.reached)): run.min_size = self.reached   # a prolonged training does not shrink
         if self.max_bs and self.scale_lr: scale_lrs(run)
         announce(run)
 
@@ -360,7 +361,7 @@ class ProgressiveResizeCallback(L.Callback):
         run = self._active
         if not run or run.image_size is None: return
         self.current_size = size = run.image_size
-        self.reached = max(self.reached, run.size)
+        self.reached = tuple(map(max, self.reached, run.size))
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         values = {k: torch.tensor(float(v)) for k,v in size_columns(size, ['size'] if square else ['height','width']).items()}   # a number would synchronize

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['show_sizes']
 
-# %% ../nbs/20_preview.ipynb #5852998a
+# %% ../nbs/20_preview.ipynb #a13e7b63
 from dataclasses import replace
 from statistics import median
 from time import perf_counter
@@ -22,7 +22,8 @@ from .auto import Stopwatch, arguments, conv_strides, from_rank0, items_per_proc
 from .check import expect, is_int, is_real, size_str
 from .compiled import CompileCost, is_compiled
 from .batch import leaves, size_of
-from .prediction import Preview
+from .learner import WrapsLoader
+from .prediction import Pace, Preview
 from .probe import n_workers, no_trace, some_items, unwrap_dl
 from .training import no_batches
 from .progressive import ProgressiveResize
@@ -30,7 +31,7 @@ from .resize import resize_batch
 from .schedule import Growth, SizeSchedule, area
 from .transforms import Steer
 
-# %% ../nbs/20_preview.ipynb #966fe0d1
+# %% ../nbs/20_preview.ipynb #3ca6d22c
 class _OneBatch(Callback):
     "End the fit after its first batch, and store its `LearnerRun` as `plan`, and the strides of the model"
     order = 1000
@@ -40,21 +41,16 @@ class _OneBatch(Callback):
         cb.stop()   # no warning that the training has ended early
         raise CancelFitException
 
-class _AtSize(Callback):
+class _AtSize(WrapsLoader):
     "Train at one size of a `LearnerRun`, and validate at it if `resize_valid`"
     order = ProgressiveResize.order
-    def __init__(self, plan, size): self.plan,self.size,self.loop = plan,size,None
+    def __init__(self, plan, size): self.plan,self.size = plan,size
     def before_train(self): self._wrap(self.plan.train)
     def before_validate(self):
         if self.plan.args.resize_valid: self._wrap(self.plan.valid)
-    def before_batch(self):
-        if self.loop: self.loop.started = True
-    def after_train(self):
-        if self.loop: self.loop.leave()
-    def after_validate(self): self.after_train()
-    def _wrap(self, backend): self.loop = self.plan.loop_at(self.size, backend)
+    def _wrap(self, backend): self.sized_dl = self.plan.dl_at(self.size, backend)
 
-# %% ../nbs/20_preview.ipynb #bdeefc18
+# %% ../nbs/20_preview.ipynb #45bbe6cf
 def _most_workers(dls): return max(n_workers(dl) or 0 for dl in dls.loaders[:2])
 
 def _planned(twin, cb, n_epoch):
@@ -64,14 +60,14 @@ def _planned(twin, cb, n_epoch):
     return first.plan,first.strides
 
 def _measure(twin, plan, size, n_batch, seconds=None):
-    "Return seconds to start and seconds per batch at `size`, of training and then of validation"
+    "Return the `Pace` of training and validation at `size`"
     n = _most_workers(twin.dls)
     n_warm = 2+2*n                                  # batches that workers prefetch, and two
     watch = Stopwatch(n_warm + max(n_batch, 2*n), seconds)  # two batches per worker, to include the wait for data
     twin.fit(1, cbs=[_AtSize(plan, size),watch], reset_opt=True)
     return watch.paces(n_warm)
 
-# %% ../nbs/20_preview.ipynb #0f17f93f
+# %% ../nbs/20_preview.ipynb #09612b0f
 def _three(sizes):
     "Return the first and the last of `sizes`, and the one whose area is nearest to their mean area"
     middle = (area(sizes[0])+area(sizes[-1]))/2
@@ -111,7 +107,7 @@ def preview_resize(self:Learner,
     with shadow_learner(self, cbs) as twin:
         start,compiling = perf_counter(),CompileCost()
         plan,(stride,_) = _planned(twin, cb, n_epoch)
-        begins,new_size = perf_counter()-start,compiling.per_size(cb.resize_valid)
+        begins,seconds_per_size = perf_counter()-start,compiling.per_size(cb.resize_valid)
         sizes = _three(plan.schedule.sizes)
         small = plan.with_small_items() if try_items else None
         points = [(plan,s) for s in sizes] + [(small,s) for s in sizes if small and s!=plan.schedule.final]
@@ -119,7 +115,7 @@ def preview_resize(self:Learner,
         limit,rounds = None if n_processes(self)>1 else _longest/least/len(points),[]   # distributed processes have to run the same batches
         def enough():
             if len(rounds)>=least: return perf_counter()>=until
-            training = n_epoch*len(self.dls.train)*rounds[0][plan,sizes[-1]][1]
+            training = n_epoch*len(self.dls.train)*rounds[0][plan,sizes[-1]].batch
             return perf_counter()-start>max(5, min(_longest, .03*training))
         def runs():
             while not rounds or not from_rank0(self, enough()):
@@ -129,11 +125,11 @@ def preview_resize(self:Learner,
             rounds[-1][p,s] = _measure(twin, p, s, n_batch, limit)
     over = min,median,min,median   # minimum of the start times, because the first start may include compilation
     begins,*found = from_rank0(self, [begins, *([f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points)])
-    found = dict(zip(points, found))
+    found = {k: Pace(*o) for k,o in zip(points, found)}
     paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
     res = Preview(plan.schedule, n_epoch, n_batches(self), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
-                  begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, new_size=new_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
+                  begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})
     if minutes is not None: res = res.fit_into(minutes)
     if show_plot: res.plot()

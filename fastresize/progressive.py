@@ -25,7 +25,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #261de8d0
+# %% ../nbs/18_progressive.ipynb #d4a80df5
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -37,7 +37,7 @@ def _shrinks_again(cb, n_batch):
                 f'To stay at full size, pass the `start` and `finish` of the earlier training as ints, or fit without `ProgressiveResize`')
 
 def _chosen(cb):
-    "Return a `ProgressiveResize` with the arguments that 'auto' chooses for this fit, or None for full size"
+    "Return a callback with the arguments that 'auto' chooses for this fit, or None for full size"
     epoch = _first_epoch(cb.learn)
     expect(not epoch or cb.chosen, 'start_epoch', epoch, "0 with `ProgressiveResize('auto')`, which might make another choice than before; "
            'to resume, pass the `ProgressiveResize(...)` that it printed')
@@ -48,18 +48,18 @@ def _chosen(cb):
         except NotMeasured as e:
             cb.chosen = Suggestion(fixed_arguments(cb), 1.)
             cb._say(f"'auto' could not measure this training, because {e}. It uses `{cb.chosen.call}`.")
-    return None if cb.chosen.arguments is None else ProgressiveResize(**{'verbose': cb.verbose, **cb.chosen.arguments})
+    return None if cb.chosen.arguments is None else type(cb)(**{'verbose': cb.verbose, **cb.chosen.arguments})
 
 def _in_a_trainer(self): raise TypeError('`ProgressiveResize` is for a fastai `Learner`: with a Lightning `Trainer`, use `ProgressiveResizeCallback` from `fastresize.lightning`')
 
 class ProgressiveResize(OnlyTrains):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
-    Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step.
-    `learn.progressive_resize.schedule` is the schedule of the current or last fit, and `learn.progressive_resize.current_size` the size of
-    its last batch, `(height, width)` in pixels."""
-    _stateattrs = 'training_run','loop','log','first_steps','compiling','trackers' # state of the running fit
-    training_run = loop = log = first_steps = compiling = trackers = None
+    Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step. `learn.progressive_resize.schedule`
+    is the schedule of the current or last fit, and `current_size` the size of its last batch, `(height, width)` in pixels. These,
+    `full_size_reached` and `chosen` remain after a fit; the rest is undone. `TrainingRun.epoch_sizes` decides the size of every batch."""
+    _stateattrs = 'training_run','sized_dl','log','first_steps','compiling','trackers' # state of the running fit
+    training_run = sized_dl = log = first_steps = compiling = trackers = None
     setup = on_exception = property(_in_a_trainer)   # Lightning asks for them
     order = Recorder.order+.5 # after the recorder, whose rows are extended, and mixed precision; before progress bar and loggers
     def __init__(self,
@@ -101,7 +101,7 @@ class ProgressiveResize(OnlyTrains):
     def stop(self):
         "Undo all changes, and stop progressive resizing for this fit"
         if self.training_run: self._pause()
-        self.training_run = self.loop = self.log = self.first_steps = self.compiling = self.trackers = None
+        self.training_run = self.sized_dl = self.log = self.first_steps = self.compiling = self.trackers = None
 
     def before_fit(self):
         "Plan the training"
@@ -114,7 +114,7 @@ class ProgressiveResize(OnlyTrains):
         if not self.frozen and is_frozen: return self._say('Images stay at full size while layers are frozen.')
         if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected one, on the learner or in `fit(cbs=...)`, not in both')
         args = _chosen(self) if self.auto else self
-        if args is None: self.schedule = self.current_size = None   # full size
+        self.schedule = self.current_size = None   # at full size, and without images
         plan = args and LearnerRun(self.learn, args, self.n_epoch)
         if not plan or plan.no_images: return
         self.training_run,self.schedule,self.current_size = plan,plan.schedule,plan.schedule and plan.schedule.initial
@@ -143,11 +143,11 @@ class ProgressiveResize(OnlyTrains):
         if not self._on: return
         self.log.begin()
         if self.trackers: self.trackers.close()
-        self.loop = self.training_run.train_loop(self.epoch, self.first_steps.on_batch, self._pause, self.log.timer)
+        self.sized_dl = self.training_run.train_dl(self.epoch, self.first_steps.on_batch, self._pause, self.log.timer)
 
     def before_batch(self):
         "Record the size of the batch"
-        if self._on and self.loop: self.loop.started = True
+        if self._on and self.sized_dl: self.sized_dl.started = True
         if self._on and self.learn.training: self._see(self.log.batch_begins)
 
     def after_batch(self):
@@ -161,12 +161,12 @@ class ProgressiveResize(OnlyTrains):
 
     def before_validate(self):
         "Validate at the size of the last training batch"
-        if self._on and self.resize_valid and self.schedule: self.loop = self.training_run.loop_at(None, self.training_run.valid, self._pause)
+        if self._on and self.resize_valid and self.schedule: self.sized_dl = self.training_run.dl_at(None, self.training_run.valid, self._pause)
 
     def after_train(self):
         "Restore the loader"
         if not self._on: return
-        if self.loop: self.loop.leave()
+        if self.sized_dl: self.sized_dl.leave()
         self.log.open()
     after_validate = after_cancel_epoch = after_train
 

@@ -327,7 +327,7 @@ class GrowWithSize(WrapsLoader):
         "Wrap the loader to set the values before each batch is made"
         if not trains(self.learn): return
         self.train_dl,self.sizes = unwrap_dl(self.learn.dl),None
-        self.loop = SizedDL(self.learn, self._make, around=self._restored)
+        self.sized_dl = SizedDL(self.learn, self._make, around=self._restored)
 
     def _make(self, get, i):
         for v,attrs in zip(self.at(self._progress(i)), self.found):

@@ -50,7 +50,7 @@ class FirstSteps:
         def step():
             if learn.iter!=i: return type(learn)._do_one_batch(learn)   # batch `i` was loaded ahead of its step
             self.close()
-            self._look(loaded_size)
+            self._check_step_size(loaded_size)
             if self.tried is None: self._preflight()
             self.run.train.keep_original,self.run.train.original = False,None
             try: learn._do_one_batch()
@@ -65,7 +65,7 @@ class FirstSteps:
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.step = None
 
-    def _look(self, loaded_size):
+    def _check_step_size(self, loaded_size):
         "Inspect the batch after all callbacks, and warn if one of them has resized it"
         learn,spec = self.learn,self.run.train.spec
         b = *learn.xb,*learn.yb

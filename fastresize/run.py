@@ -86,7 +86,7 @@ def check_args(
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
-# %% ../nbs/07_run.ipynb #12ad35dd
+# %% ../nbs/07_run.ipynb #05d6a7a3
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -160,7 +160,7 @@ class TrainingRun:
         self.schedule,self.size,self.no_images,self.on_schedule_ready = None,None,False,None
 
     must_grow = True # Raise `ValueError` if the training ends before `start`, given as an epoch
-    reached = 0,0 # Size that an earlier part of the training reached, `(height, width)` in pixels; images do not shrink below it
+    min_size = 0,0 # Size that an earlier part of the training reached, `(height, width)` in pixels; images do not shrink below it
 
     @property
     def requested_size(self):
@@ -207,8 +207,12 @@ class TrainingRun:
         epoch:int, # From 0
         n_batch:int, # Batches of the epoch
     ) -> tuple: # A list of `(height, width)` in pixels, and a list of numbers of images, or None for the loader's batch size
-        "Return size and number of images of the batches of a training epoch"
-        schedule = self.schedule.at_least(self.reached)
+        """Return size and number of images of the batches of a training epoch
+
+        All three interfaces take the size of batch `i` from here: `ProgressiveResize` by `LearnerRun.train_dl`, Lightning's callback by
+        `TrainerRun.size_of_batch`, a loop by `SizedLoader`. Without `max_bs` it is `schedule.size_at((epoch + i/n_batch)/n_epoch)`. The
+        `target_size` of a loader's backend scales it for images of another size, and for a decoder, `made_sizes` may repeat one size."""
+        schedule = self.schedule.at_least(self.min_size)
         if not self.args.max_bs: return self.train.made_sizes(schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch))),None
         return self.larger_batches.of(schedule, epoch)
 

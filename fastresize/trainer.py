@@ -110,7 +110,7 @@ class Backends(dict):
         try:
             with no_trace(generators=find_generators(o.loader, module, self.trainer.datamodule)):
                 sample = self.transfer(module._on_before_batch_transfer(sample, dataloader_idx=0), dataloader_idx=0)
-            o.look(sample)
+            o.inspect(sample)
             return sample
         except Exception:   # in one of the hooks; the first batch is inspected instead, unless numbers of images depend on the size
             if not self.args.max_bs: o.spec = o.full_size = None
@@ -146,7 +146,7 @@ class Transfer:
         run,o,is_train = self.run,self.run.backends[key],key=='train'
         if b is None: return b
         if o.full_size is None:
-            o.look(b)
+            o.inspect(b)
             run.set_references()
             run.no_images = is_train and o.full_size is None
             if run.no_images: run.warn(no_image_message(b, 'ProgressiveResizeCallback'))
@@ -174,7 +174,7 @@ class _WrappedLoader(LoaderWrapper):
     def __iter__(self):
         run,is_valid = self.run,self.is_valid
         at_full_size = is_valid and (run.trainer.sanity_checking or not run.args.resize_valid)
-        if self.sizes_batches and run.length is None and run.is_on(): run.look(self.dl, run.n_batch)   # without a length, a batch is taken before the start
+        if self.sizes_batches and run.length is None and run.is_on(): run.plan_training(self.dl, run.n_batch)   # without a length, a batch is taken before the start
         active = run.is_on() and run.schedule and not (run.no_images or at_full_size)
         if active and self.why is None: self.why = self._make_small() or ''
         if not active or self.why and not self.sizes_batches: yield from self.dl
@@ -222,7 +222,7 @@ def true_lengths(
     def setup_epoch():
         setup_data()
         c = loop._combined_loader
-        if c is not None and run.length is None and run.is_on(): run.look(c.flattened[0], run.n_batch)
+        if c is not None and run.length is None and run.is_on(): run.plan_training(c.flattened[0], run.n_batch)
         if c is None or not run.has_counts: return
         run.train.use(unwrap_dl(c.flattened[0], False))   # the trainer may reload its loaders
         c.limits = [run.n_batch]
@@ -284,7 +284,7 @@ class TrainerRun(TrainingRun):
         for o in self.backends.values() if self.schedule and not self.requested_size else ():
             o.reference_size = self.train.reference_size or self.train.full_size
 
-    def look(self,
+    def plan_training(self,
         dl, # The training loader
         n_batch:float, # Batches per epoch, `inf` if not known
     ):
@@ -328,7 +328,7 @@ class TrainerRun(TrainingRun):
         epoch:int, # From 0
     ) -> tuple: # As from `epoch_sizes`
         "Return the size of every batch of an epoch, and its number of images or None; cached"
-        key = epoch,self.length.n_batch,self.reached
+        key = epoch,self.length.n_batch,self.min_size
         if self._epoch[0]!=key: self._epoch = key,self.epoch_sizes(epoch, int(self.length.n_batch))
         return self._epoch[1]
 
@@ -353,7 +353,7 @@ class TrainerRun(TrainingRun):
         i:int, # Batch of the present epoch, from 0
     ) -> tuple: # `(height, width)` in pixels
         "Return the size of a batch"
-        if self.length.is_clocked: return tuple(map(max, self.schedule.size_at(self.length.progress(i)), self.reached))
+        if self.length.is_clocked: return tuple(map(max, self.schedule.size_at(self.length.progress(i)), self.min_size))
         return item_or_last(self.sizes(), i)
 
     def validated_sizes(self, n_batch):

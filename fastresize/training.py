@@ -80,10 +80,10 @@ class SteeredBackend(FastaiItems):
         res = self.target_size(size)
         return None if res==self.full_size else res
 
-    def at(self, size):
+    def making(self, size):
         target = self.reduced_size(size) if self.steered else None
         if target is None: return nullcontext()
-        return self.steer.at(target, self.grid_mode(size), None if self.small else self.full_size, self.multiple_of, self.item_size if self.small else None)
+        return self.steer.at(target, self.grid_mode(size), None if self.small_items else self.full_size, self.multiple_of, self.item_size if self.small_items else None)
 
     def to_size(self, b, size):
         "Resize the batch if no transform made its size; verify the transforms once for each size"
@@ -94,7 +94,7 @@ class SteeredBackend(FastaiItems):
             self.verified_sizes.add(size)
             return b
         if self.full_size is None: self.full_size = loaded_size
-        target = self.target_size(size) if self.small or self.steered else self.target_size(size, loaded_size)
+        target = self.target_size(size) if self.small_items or self.steered else self.target_size(size, loaded_size)
         if self.steered and self.steer:
             warn(_steering_warning(loaded_size, self.steer.applied_size))
             self.steered = False
@@ -108,7 +108,7 @@ def _restored(o): return getattr(o, 'restored', nullcontext)   # of a decoder
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
-    `train_loop` and `loop_at` replace the learner's loader for the next loop, in training and at one size."""
+    `train_dl` and `dl_at` replace the learner's loader for the next loop, in training and at one size."""
     def __init__(self,
         learn, # A `Learner`
         args, # Object with the arguments of `ProgressiveResize` as attributes
@@ -118,7 +118,7 @@ class LearnerRun(TrainingRun):
         self.new_spec = spec_for(learn, args.pictures, args.resize_targ)
         loaders = (*learn.dls.loaders[:2], None)[:2]
         new_backend = partial(backend_for, args=args, new_spec=self.new_spec, per_batch=args.per_batch,
-                              fastai_backend=partial(SteeredBackend, small=False, move=learn._set_device))
+                              fastai_backend=partial(SteeredBackend, small_items=False, move=learn._set_device))
         decoders = args.set_size,getattr(args, 'valid_decoder', None)
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
@@ -172,12 +172,12 @@ class LearnerRun(TrainingRun):
 
     def with_small_items(self):
         "Return a copy of this run with small items, or None if they are small already, or cannot be"
-        if any(o.small for o,_ in self.backends) or self.args.method!='interpolate': return
+        if any(o.small_items for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
         for o,_ in res.backends: o.verified_sizes = set()
         res._make_small()
-        return res if res.train.small else None
+        return res if res.train.small_items else None
 
     def leave_targets(self):
         "Leave targets at their size, as the loss needs them"
@@ -185,7 +185,7 @@ class LearnerRun(TrainingRun):
 
     # ---- loops
 
-    def train_loop(self,
+    def train_dl(self,
         epoch:int, # Epoch, counted from 0
         on_batch=None, # Called with each new batch, its size in the schedule, and its number in the epoch
         on_break=None, # Called when the loop ends before its last batch
@@ -212,7 +212,7 @@ class LearnerRun(TrainingRun):
         follow = FollowBS(self, epoch, sizes, counts)
         return SizedDL(learn, make, on_break, begin, len(sizes), follow.added)
 
-    def loop_at(self,
+    def dl_at(self,
         size:tuple, # `(height, width)` in pixels; None: the size of the last training batch
         o:SizeBackend, # The backend `train` or `valid`
         on_break=None, # Called when the loop ends before its last batch
@@ -228,7 +228,7 @@ class LearnerRun(TrainingRun):
     def _first(self, get):
         "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"
         b = get()
-        self.train.look(b)
+        self.train.inspect(b)
         if self.train.full_size is None:
             self.give_up(b)
             return b

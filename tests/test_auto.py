@@ -259,18 +259,18 @@ def test_strides():
 
 # ---- the rule, by numbers of one's own
 
-def preview(full=128, epochs=8, new_size=0., small=.3, **kwargs):
+def preview(full=128, epochs=8, seconds_per_size=0., small=.3, **kwargs):
     paces = {(full//2,)*2: [0.,small*.1,0.,small*.03], (full,full): [0.,.1,0.,.03]}
-    return Preview(Growth().schedule(full, epochs), epochs, (100,20), paces, growth=Growth(), new_size=new_size, stride=32, **kwargs)
+    return Preview(Growth().schedule(full, epochs), epochs, (100,20), paces, growth=Growth(), seconds_per_size=seconds_per_size, stride=32, **kwargs)
 
-@pytest.mark.parametrize('new_size,sizes', [(0.,17), (.1,17), (.3,5), (.6,3), (1.,2), (9.,2)])
-def test_as_many_sizes_as_cost_little(new_size, sizes):
-    s = choose_arguments(preview(new_size=new_size), {})
+@pytest.mark.parametrize('seconds_per_size,sizes', [(0.,17), (.1,17), (.3,5), (.6,3), (1.,2), (9.,2)])
+def test_as_many_sizes_as_cost_little(seconds_per_size, sizes):
+    s = choose_arguments(preview(seconds_per_size=seconds_per_size), {})
     assert len(s.preview.schedule.sizes)==sizes
     assert (f'{sizes} sizes, because each new size costs' in str(s))==(sizes<17)
 
 def test_sizes_that_cost_more_than_they_save():
-    s = choose_arguments(preview(new_size=60.), {})
+    s = choose_arguments(preview(seconds_per_size=60.), {})
     assert s.arguments is None and s.cost==1
 
 def test_hindsight():
