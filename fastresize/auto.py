@@ -201,12 +201,12 @@ def conv_strides(
     training,own_size = model.training,size_of(xb)
     one = tile_batch(xb, 1)
     try:
-        for h,w in dict.fromkeys([tuple(-(-s//64)*64 for s in own_size), own_size]):   # 72 px in three features would be 24 px each
+        for h,w in dict.fromkeys([tuple(-(-s//64)*64 for s in own_size), own_size]):   # 72 px in three features would look like a stride of 24
             sides.clear()
             try:
                 with torch.no_grad(), torch.compiler.set_stance('force_eager'): model.eval()(*resize_batch(one, size=(h,w))[0])
                 break
-            except Exception: pass   # keep what was seen so far, unless the model takes its own size alone
+            except Exception: pass   # try the batch's own size next; if that fails too, keep what was recorded until then
     finally:
         model.train(training)
         for o in handles: o.remove()
@@ -261,7 +261,7 @@ class Measuring:
         self.device = next(model.parameters()).device
 
     @property
-    def is_late(self): return sum(o.batch+o.valid_batch for o in self.steps.values())>_long   # compiling, which the training needs as well, does not count
+    def is_late(self): return sum(o.batch+o.valid_batch for o in self.steps.values())>_long   # without compilation, which training needs anyway
 
     def at(self, size):
         "Measure the steps at `size`, and return the inputs of a batch"

@@ -37,7 +37,7 @@ def spec_and_warning(
     warn, # Called with a warning if it has boxes in pixels
     **kwargs, # Passed on to `BatchSpec`
 ) -> BatchSpec:
-    "Return the `BatchSpec` of a batch, and warn about what in it does not follow its images"
+    "Return the `BatchSpec` of a batch, and warn if its targets look like boxes or points in pixels, which are not scaled with the images"
     spec = BatchSpec(sample, **kwargs)
     if message := boxes_warning(spec, sample): warn(message)
     return spec
@@ -45,8 +45,8 @@ def spec_and_warning(
 class SizeBackend:
     """Make the batches of one loader at their scheduled sizes. This base class resizes the finished batch, so it works for any loader
 
-    `begin` is the context in which an epoch begins, with its first batch; `making` the context in which a batch is taken from the loader;
-    `to_size` resizes the batch if that is still needed. Each takes the size in the schedule, `(height, width)` in pixels."""
+    `begin` returns the context in which the loader's iterator is created and its first batch is taken; `making` the context in which a batch is taken from the loader;
+    `to_size` resizes a batch that does not have its size yet. Sizes are those of the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     small_items = False # True: items are made at the size of their batch
     keep_original = False # True: `resized` stores its input as `original`, until it is known whether the loss accepts resized targets
@@ -96,7 +96,7 @@ class SizeBackend:
     def why_not_small(self,
         size:tuple, # A size below full size
     ) -> str: # None if they can
-        "Return a message why items cannot be made at `size`"
+        "Return the reason why items cannot be made at `size`"
         return 'it is not a PyTorch `DataLoader`'
 
     def begin(self,
@@ -104,19 +104,19 @@ class SizeBackend:
         counts:list=None, # Number of items of every batch; None: the loader's batch size
         skip:int=0, # Number of batches to skip at the beginning of the epoch
     ):
-        "Return the context in which an epoch begins, with its first batch"
+        "Return the context in which the loader's iterator is created and its first batch is taken"
         return nullcontext()
 
     def made_sizes(self,
         sizes:list, # Sizes in the schedule for the batches of an epoch
     ) -> list: # `(height, width)` in pixels
-        "Return the sizes that these batches will have"
+        "Return the sizes that these batches will have, which differ if a decoder is set only once per epoch"
         return sizes
 
     def making(self,
         size:tuple, # Size of the batch in the schedule, `(height, width)` in pixels
     ):
-        "Return the context in which the loader makes a batch"
+        "Return the context in which a batch is taken from the loader"
         return nullcontext()
 
     def to_size(self,
@@ -185,14 +185,14 @@ def look_ahead(
 def leave_targets(
     o:SizeBackend, # Backend of a loader
 ):
-    "Leave targets at their size from now on, as the loss needs them"
+    "Stop resizing targets, because the loss needs them at full size"
     o.spec,o.new_spec = o.spec and o.spec.without_targets(),partial(o.new_spec, resize_targ=False)
 
 def make_small(
     o:SizeBackend, # Backend of a loader
     size:tuple, # Smallest size of the schedule, `(height, width)` in pixels
 ) -> str: # None if it can
-    "Make items at the size of their batch from now on; return a message if that is not possible"
+    "Make items at the size of their batch from now on; return the reason if that is not possible"
     why = o.why_not_small(size)
     o.small_items = not why
     return why
@@ -348,7 +348,7 @@ class ItemsBackend(SizeBackend):
         with items_at(size and self.ratio(size), getattr(self.dl, 'dataset', None)): return super().sample_batch(n, **kwargs)
 
     def why_not_small(self, size):
-        "Return why items cannot be made at `size`, by comparing a few items, fewer items, and small items"
+        "Return the reason why items cannot be made at `size`, or None; compares batches of four items, of three, and of four small ones"
         if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
         if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
         if not self.can_size() or not self.full_size: return 'no items can be read before training'
@@ -391,7 +391,7 @@ class ItemsBackend(SizeBackend):
         return items_at(self.ratio(size), self.dl.dataset)
 
     def to_size(self, b, size):
-        "Resize the batch if its items were not made small; a batch that overtook another has another size of this epoch"
+        "Resize the batch unless its items were made at any size of this epoch: with `in_order=False`, batches may overtake each other"
         made_small = self.small_items and self.spec and self.spec.size(b) in self.expected_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
@@ -416,7 +416,7 @@ class DecoderBackend(SizeBackend):
         check_decoder(set_size, 'set_size')
         self.set_size,self.per_batch = set_size,per_batch
 
-    def sample_batch(self, n, **kwargs): return   # its size would say nothing: it is the decoder's present one
+    def sample_batch(self, n, **kwargs): return   # they would have the decoder's current size, which may not be full size
     def target_size(self, size, full_size=None): return tuple(size)
 
     def _set(self, size):
@@ -450,7 +450,7 @@ class DecoderBackend(SizeBackend):
 # %% ../nbs/05_backends.ipynb #f13b723e
 def backend_for(
     loader, # Any loader
-    args, # Object with the arguments `method`, `resize_mode`, `user_schedule`, and `growth` without a schedule, as attributes
+    args, # Object with the attributes `method`, `resize_mode`, `user_schedule`, and, if that is None, `growth`
     set_size=None, # Function that sets the size of the decoder, or an object whose `output_size` is set
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
     fastai_backend=SizeBackend, # Class of the backend for fastai's own loaders

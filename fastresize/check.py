@@ -49,7 +49,7 @@ def scale_size(
     reference_size:tuple, # `(height, width)` of the images that get exactly `size`
     multiple_of:int=1, # Round sides down to a multiple of this many pixels if `full_size` differs from `reference_size`
 ) -> tuple: # `(height, width)` in pixels
-    "Scale an image of `full_size` by the ratio of `size` to `reference_size`"
+    "Return the size of an image of `full_size` after scaling by the ratio of `size` to `reference_size`"
     if tuple(full_size)==tuple(reference_size): return tuple(size)
     scaled = [full if new==ref else max(1, round(full*new/ref)) for full,new,ref in zip(full_size, size, reference_size)]
     return tuple(max(n//multiple_of*multiple_of, min(multiple_of,n)) if n!=full else n for n,full in zip(scaled, full_size))

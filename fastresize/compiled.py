@@ -49,13 +49,13 @@ def batch_sizes(
     dl, # A loader
     bs:int=None, # Number of items in a batch, if the loader does not tell
 ) -> list:
-    "Return the numbers of items in the batches of a loader: those of all but the last, and of the last"
+    "Return the different numbers of items in the batches of a loader: the usual one, and that of a shorter last batch"
     data,bs = getattr(unwrap_dl(dl), 'dataset', ()),batch_size(dl) or bs
     n = len(data) if hasattr(data, '__len__') else 0
     return [*dict.fromkeys(o for o in (min(n or bs, bs), n%bs) if o)] if bs else []
 
 def run_backward(
-    loss, # As a model or its loss function returns it
+    loss, # Loss tensor; its mean is used
     model, # Its gradients stay as they are
     *args, **kwargs, # Ignored
 ):
@@ -71,7 +71,7 @@ def compile_sizes(
     train, # Called with a size in the schedule; runs a training step
     valid, # Called with a size in the schedule; runs validation steps
 ):
-    "Compile every size without side effects, full size first, or only full size if there are too many. Ignore errors other than out of memory: the training will raise them"
+    "Compile every size without side effects, full size first, or only full size if there are too many. Raises only out-of-memory errors: training raises all others"
     sizes,validated = [s for s in run.schedule.sizes if all(a>=b for a,b in zip(s, size))],run.validated_sizes(n_batch)
     for s in reversed(sizes if can_compile_all(run.schedule, run.args.resize_valid) else sizes[-1:]):
         with no_trace(model):

@@ -63,7 +63,7 @@ Learner.tta = _alone(Learner.tta)
 def n_inputs(
     learn, # A `Learner`
 ) -> int: # Number of inputs, or None
-    "Return the `n_inp` of the loaders without leaving a trace"
+    "Return the `n_inp` of the loaders, without side effects"
     dls = learn.dls
     dl = unwrap_dl(getattr(dls, 'train', None))
     if not isinstance(dl, DataLoader): return getattr(dls, 'n_inp', None)
@@ -126,7 +126,7 @@ class SizedDL(LoaderWrapper):
         while type(self.learn.dl) is SizedDL and self.learn.dl.done: self.learn.dl = self.learn.dl.dl
 
 class WrapsLoader(OnlyTrains):
-    "Base class of callbacks that wrap the learner's loader by a `SizedDL`, `sized_dl`, before a loop"
+    "Base class of callbacks that wrap the learner's loader in a `SizedDL`, stored as `sized_dl`, for one loop"
     sized_dl = None
     def before_batch(self):
         if self.sized_dl and not self.learn.lock.locked(): self.sized_dl.started = True

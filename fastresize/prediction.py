@@ -51,7 +51,7 @@ class Prediction:
     def pace(self,
         size:tuple, # `(height, width)` in pixels
     ) -> Pace:
-        "Return the measured times at `size`, or interpolate between its neighbors"
+        "Return the measured times at `size`, or interpolate between the neighbouring sizes"
         known = sorted(self.paces.items(), key=lambda o: area(o[0]))
         return Pace(*(float(np.interp(area(size), [area(k) for k,_ in known], ys)) for ys in zip(*(v for _,v in known))))
 
@@ -77,7 +77,7 @@ class Prediction:
         first:float, # Start in epochs from the beginning of the training
         last:float, # End in epochs from the beginning of the training
     ) -> float: # Seconds
-        "Return the seconds that these epochs take, including validation, from the fraction of the training at each size"
+        "Return the seconds that these epochs take, including validation, by the fraction of the training at each size rather than by counting batches"
         edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
         for size,a,b in zip(self.schedule.sizes, edges, edges[1:]):
             if (share := min(last, b*n) - max(first, a*n))<=0: continue
@@ -172,7 +172,7 @@ class Suggestion:
     cost:float # Predicted time, as a fraction of that at full size
     reasons:list=field(default_factory=list) # A line for each choice
     preview:Prediction=None # For the choice
-    fixed:dict=None # The arguments that had to stay as they were
+    fixed:dict=None # Arguments given by the user, which were not chosen
 
     @property
     def call(self) -> str: # None for full size
@@ -202,7 +202,7 @@ class Suggestion:
                 + (f'`{better.call}` would have taken {better.cost:.2f}.' if better.call else 'full size would have been about as fast.'))
 
 def why_slow(
-    p:Prediction, # Of a training that small images hardly quicken
+    p:Prediction, # Of a training in which small images save little
 ) -> str:
     "Return why small images save little"
     s = p.schedule
@@ -214,7 +214,7 @@ def why_slow(
     return f'only {steps/p.seconds:.0%} of the time is spent on training batches' if steps<p.seconds/2 else 'too little of the training is below full size'
 
 def initial_sizes(
-    p:Prediction, # Whose `growth` and `stride` count
+    p:Prediction, # Its `growth`, `stride` and final size are used
 ) -> list: # A float is a fraction of the final size, an int is in pixels
     "Return the initial sizes to choose from, largest first: 0.75 and 0.5, or a larger one if fewer than `min_features` features would be left"
     final,m,side = p.schedule.final,p.growth.multiple_of,min_features*(p.stride or 0)
@@ -234,7 +234,7 @@ def _growing_from(p, initial, fixed):
     return res
 
 def choose_arguments(
-    measured:Prediction, # By any arguments
+    measured:Prediction, # Prediction with any arguments, from measured times
     fixed:dict, # Arguments of `ProgressiveResize` that stay as they are
 ) -> Suggestion:
     "Choose the mildest arguments whose predicted time is within a twentieth of the best, or full size if they save less than a tenth"
@@ -255,7 +255,7 @@ def choose_arguments(
     return Suggestion({**fixed, **new}, p.total/full, [why for k,(_,why) in found.items() if k in new or k=='initial_size'], p, fixed)
 
 def _reasons(measured, p, initial, args):
-    "Return the arguments that can be chosen, with their values in the choice `p`, whose loader has `args`, and the reasons"
+    "Return `(value, reason)` for every argument that can be chosen, by name; `p` is the choice, and its loader uses the arguments `args`"
     first = p.schedule.initial
     at,some,small = size_str(first),measured.cache_bytes,measured.with_items
     def saved(slow, fast): return f'{1000*(slow.pace(first).batch-fast.pace(first).batch):.0f} ms'

@@ -48,7 +48,7 @@ class FirstSteps:
         self.close()
         if '_do_one_batch' in learn.__dict__: return   # patched by other code
         def step():
-            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # batch `i` was loaded ahead of its step
+            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # this step trains an earlier batch: batch `i` was loaded ahead
             self.close()
             self._check_step_size(loaded_size)
             if self.tried is None: self._preflight()

@@ -169,5 +169,5 @@ def _advice(self:ThroughputMonitor):
     try_items = not is_full_size and not callback.resize_items
     option = '`resize_items=True`, ' if try_items else '' if is_full_size or callback.cache_items else '`cache_items`, '
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
-            f'{option}more workers{"" if workers is None else f" (now {workers})"} or lighter transforms would help'
+            f'{option}more workers{"" if workers is None else f" (now {workers})"} or lighter transforms may help'
             + '. `learn.preview_resize` measures the effect of `resize_items=True`'*try_items)

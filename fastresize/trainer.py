@@ -62,7 +62,7 @@ class TrainLength:
     def progress(self,
         i:int, # Batch of the present epoch, from 0
     ) -> float:
-        "Return the fraction of a clocked training that is done, 0 to 1"
+        "Return the fraction of the training that is done, 0 to 1, from the steps, the epochs or the time"
         t = self.trainer
         by_steps = self.by_steps and t.global_step/max(1, t.max_steps)
         by_epochs = math.isfinite(self.n_epoch*self.n_batch) and (t.current_epoch + i/self.n_batch)/self.n_epoch
@@ -112,7 +112,7 @@ class Backends(dict):
                 sample = self.transfer(module._on_before_batch_transfer(sample, dataloader_idx=0), dataloader_idx=0)
             o.inspect(sample)
             return sample
-        except Exception:   # in one of the hooks; the first batch is inspected instead, unless numbers of images depend on the size
+        except Exception:   # raised by a hook: the first batch is inspected instead, unless `max_bs` needs the full size now
             if not self.args.max_bs: o.spec = o.full_size = None
 
     def leave_targets(self):
@@ -249,7 +249,7 @@ def scale_lrs(
 
 # %% ../nbs/21_trainer.ipynb #77cf6caf
 class _Clocked:
-    "The sizes of a training's batches, where each is only known when its batch is taken"
+    "The sizes of the batches of a training whose progress is only known when a batch is taken"
     def __init__(self, run): self.run = run
     def __len__(self): return 1
     def __getitem__(self, i): return self.run.size_now()
