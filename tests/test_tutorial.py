@@ -6,9 +6,9 @@ from fastresize.demo import demo_data
 
 def test_imagenette_notebook(tmp_path):
     text = (Path(__file__).parent.parent/'nbs'/'tutorial.imagenette.ipynb').read_text()
-    assert "'xresnet18',96,64,4,5)" in text
+    assert "'xresnet18',128,32,4,6)" in text
     nb = tmp_path/'in.ipynb'
-    nb.write_text(text.replace("'xresnet18',96,64,4,5)", "'xresnet18',48,64,2,3)"))
+    nb.write_text(text.replace("'xresnet18',128,32,4,6)", "'xresnet18',48,32,2,3)"))
     pictures = demo_data(tmp_path/'pictures', n_train=14, n_valid=4, size=48)
     env = {**os.environ, 'FASTRESIZE_DATA': str(pictures), 'PYTHONWARNINGS': 'ignore'}
     args = '-m jupyter nbconvert --log-level ERROR --to notebook --execute --output out'
@@ -16,7 +16,7 @@ def test_imagenette_notebook(tmp_path):
     assert run.returncode==0, run.stderr[-2000:]
     cells = json.loads((tmp_path/'out.ipynb').read_text())['cells']
     said = ''.join(t for c in cells for o in c.get('outputs', ()) for t in o.get('text', ()))
-    assert '70 pictures to train on, 20 to validate on, 5 classes' in said and 'times as fast, came true:' in said
+    assert '70 images to train on, 20 to validate on, 5 classes' in said and 'times as fast, measured:' in said
     html = ''.join(t for c in cells for o in c.get('outputs', ()) for t in o.get('data', {}).get('text/html', ()))
     assert all(m in html for m in ('full size','Batch mode','Epoch mode','Batch mode, more epochs'))
     assert '<th>size</th>' in html.replace('      ', '').replace('\n', '')
