@@ -1,10 +1,10 @@
-"The schedule on ten thousand random arguments"
+"The schedule on thousands of random arguments"
 import math, re
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from fastresize.schedule import IncreaseMode, SizeSchedule, size_schedule
 
-many = settings(max_examples=10_000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=2_500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 fraction = st.floats(0, 1)
 side = st.integers(2, 600)
 
