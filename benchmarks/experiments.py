@@ -238,7 +238,9 @@ def finetune(size, n_train=None):
          'second': Arm('`ProgressiveResize(frozen=False)`: full size while the body is frozen, small images first after that',
                        grow(frozen=False)),
          'both, from 0.75': Arm('`ProgressiveResize(initial_size=.75)`: from three quarters of the size, in both phases',
-                                grow(initial_size=.75))},
+                                grow(initial_size=.75)),
+         'second, from 0.75': Arm('`ProgressiveResize(frozen=False, initial_size=.75)`: the same, in the second phase only',
+                                  grow(frozen=False, initial_size=.75))},
         dict(size=size, bs=bs, epochs=epochs, lr=2e-3, n_train=n_train, pretrained=True), seeds=5,
         learner=pretrained, fit=fine_tune, needs=('timm',weights), timing=dict(n_train=300), smoke=dict(few, epochs=1, pretrained=False))
 
