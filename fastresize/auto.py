@@ -35,7 +35,7 @@ from .schedule import Growth, area, resolve_initial
 from .training import LearnerRun
 
 # %% ../nbs/17_auto.ipynb #1cd8389b
-_with = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # callbacks that change the cost of a step
+_copied_callbacks = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelslast','training')]   # callbacks that change the cost of a step
 
 def _local_model(learn): return learn.model.module if isinstance(learn.model, nn.parallel.DistributedDataParallel) else learn.model
 
@@ -77,7 +77,7 @@ def shadow_learner(learn, cbs):
         if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         res.remove_cbs([cb for cb in res.cbs if cb.name=='progress'])
-        res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _with] + [copy(o) for o in L(cbs)])
+        res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _copied_callbacks] + [copy(o) for o in L(cbs)])
         try:
             with res.no_logging(): yield res
         finally: res.opt = None   # free the memory of the optimizer
@@ -136,7 +136,7 @@ class _Repeated:
     def __len__(self): return self.n
     def __iter__(self): return (self.make() for _ in range(self.n))
 
-class _HeldItems(Callback):
+class _RepeatedItems(Callback):
     "Train and validate at one size on batches that a `LearnerRun` makes from the same items"
     order = Recorder.order+.5
     def __init__(self, run, size, items): self.run,self.size,self.items = run,size,items
@@ -213,8 +213,8 @@ def conv_strides(
     return max(sides, default=None),max(patches, default=None)
 
 # %% ../nbs/17_auto.ipynb #f1883b61
-_long = 4 # No further size is tried once a training and a validation batch of each size take this many seconds together
-_waiting = 1.05 # Small items are tried if loading multiplies the time of a batch by more than this
+_max_seconds = 4 # No further size is tried once a training and a validation batch of each size take this many seconds together
+_loading_ratio = 1.05 # Small items are tried if loading multiplies the time of a batch by more than this
 
 class NotMeasured(Exception): "Raised if a training run cannot be measured, with the reason"
 
@@ -261,7 +261,7 @@ class Measuring:
         self.device = next(model.parameters()).device
 
     @property
-    def is_late(self): return sum(o.batch+o.valid_batch for o in self.steps.values())>_long   # without compilation, which training needs anyway
+    def is_late(self): return sum(o.batch+o.valid_batch for o in self.steps.values())>_max_seconds   # without compilation, which training needs anyway
 
     def at(self, size):
         "Measure the steps at `size`, and return the inputs of a batch"
@@ -345,7 +345,7 @@ def suggest(
         try: m.at(size)
         except Exception as e: return Suggestion(None, 1., [f'the model cannot take images of {list(size)} ({first_line(e)})'])
     if smallest not in m.steps: raise NotMeasured('its steps take too long')
-    waits = m.paces()[smallest].batch>_waiting*m.steps[smallest].batch
+    waits = m.paces()[smallest].batch>_loading_ratio*m.steps[smallest].batch
     seconds_per_size,small,cached,nbytes = m.seconds_per_size(),None,None,None
     if waits and try_items and 'resize_items' not in fixed: small,cached,nbytes = m.small_items(smallest)
     def read_in(first): return predict(m.paces(m.by_size_from(first, smallest)), seconds_per_size=seconds_per_size)
@@ -363,7 +363,7 @@ def _learner_step(learn):
     def step(m, size):
         counts = [round(o.bs*(1 if i else m.factor(size))) if o and o.items is not None else 0 for i,o in enumerate(m.loading)]
         items = [repeated(o.items, n) if n else None for o,n in zip(m.loading, counts)]
-        held,watch = _HeldItems(m.run, size, items),Stopwatch(3, None if fixed else 1.5, least=0)
+        held,watch = _RepeatedItems(m.run, size, items),Stopwatch(3, None if fixed else 1.5, least=0)
         learn.fit(1, cbs=[held,watch], reset_opt=True)
         return watch.paces(1),held.xb
     return step

@@ -113,7 +113,7 @@ def _has_peaks(t):
 
 _strides = 1,2,4,8
 
-def _lies_over(size, image_size):
+def _is_fraction_of(size, image_size):
     "Return True if both sides of `size` are 1, 1/2, 1/4 or 1/8 of those of `image_size`"
     return any(all(s in (image_s//k,-(-image_s//k)) for s,image_s in zip(size, image_size)) for k in _strides)
 
@@ -148,7 +148,7 @@ def _is_another_image(t, first):
     if _is_class_map(t): return like and _is_whole(first) and 4*len(t.unique())>=len(first.unique())
     if _has_peaks(t) and not (like and _has_peaks(first)): return False
     size,image_size = t.shape[-2:],first.shape[-2:]
-    if _lies_over(size, image_size) or _is_finer(size, image_size): return True
+    if _is_fraction_of(size, image_size) or _is_finer(size, image_size): return True
     return like and all(s<=4*image_s and image_s<=4*s for s,image_s in zip(size, image_size))
 
 class _RoleFinder:
@@ -192,13 +192,13 @@ class _RoleFinder:
         option = self.resize_targ
         return next((v for k,v in option.items() if _is_named(path, k)), None) if isinstance(option, Mapping) else option
 
-    def _is_over_pixels(self, path, t, option):
+    def _is_dense(self, path, t, option):
         "Return True if `t` has the shape of a dense target of an image"
         if self.varies:
             if not (len(path)>1 and t.ndim>=2): return False   # for a list of single images: an item of a list, or several for one image
         elif t.ndim<3 or len(t)!=len(self.image): return False
         finer = option not in (None,False) or t.ndim==self.image.ndim and t.shape[-3]==self.image.shape[-3]   # an image, as in super-resolution
-        return any(_lies_over(t.shape[-2:], size) or finer and _is_finer(t.shape[-2:], size) for size in self.sizes)
+        return any(_is_fraction_of(t.shape[-2:], size) or finer and _is_finer(t.shape[-2:], size) for size in self.sizes)
 
     def _find_role(self, path, t, is_target):
         "Return how the tensor `t` changes with the size, or None if it does not"
@@ -206,7 +206,7 @@ class _RoleFinder:
         if is_a(t, 'TensorPoint'): return 'points' if is_target and option is not False else None
         named = isinstance(self.resize_targ, Mapping) and option not in (None,False)
         if option is False and (is_target or len(path)>1) or t.ndim<2: return
-        if not named and not self._is_over_pixels(path, t, option): return
+        if not named and not self._is_dense(path, t, option): return
         if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
         if is_channels_last(t): return
         if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed

@@ -148,32 +148,32 @@ class _LazyImage:
 
     def load(self):
         im = self._view.pixels(self.size).copy() if _is_lazy(self) else None   # other lazy images may share these pixels
-        object.__setattr__(self, '__class__', self._plain)
+        object.__setattr__(self, '__class__', self._eager_class)
         if im:
             self.im,self._mode,self._size = im.im,im.mode,im.size
             del self._view
         return self.load()
 
-    def _now(self, name, *args):
+    def _load_and_call(self, name, *args):
         self.load()
         return getattr(self, name)(*args)
 
     def _part(self, name, box, size, args, **kwargs):
         view = self._view.part(box, size, **kwargs) if _is_lazy(self) and min(size)>0 else None
-        return self._now(name, *args) if view is None else _lazy(view, self._plain)
+        return self._load_and_call(name, *args) if view is None else _lazy(view, self._eager_class)
 
     def transpose(self, method):
-        return _lazy(self._view.turned(Transpose(method)), self._plain) if _is_lazy(self) else self._now('transpose', method)
+        return _lazy(self._view.turned(Transpose(method)), self._eager_class) if _is_lazy(self) else self._load_and_call('transpose', method)
     def crop(self, box=None):
         l,t,r,b = map(round, box or (0,0,*self.size))
         return self._part('crop', (l,t,r,b), (r-l,b-t), (box,), pad='zeros')
     def resize(self, size, resample=None, box=None, reducing_gap=None):
         kind = Resampling.BICUBIC if resample is None else resample
         return self._part('resize', box or (0,0,*self.size), size, (size,resample,box,reducing_gap), resample=kind)
-    def __reduce_ex__(self, protocol): return self._now('__reduce_ex__', protocol)   # copies and pickles hold the pixels
+    def __reduce_ex__(self, protocol): return self._load_and_call('__reduce_ex__', protocol)   # copies and pickles hold the pixels
 
 @lru_cache(None)
-def _lazy_class(cls): return type(cls.__name__, (_LazyImage,cls), dict(_plain=cls, __module__=cls.__module__))
+def _lazy_class(cls): return type(cls.__name__, (_LazyImage,cls), dict(_eager_class=cls, __module__=cls.__module__))
 
 def _lazy(view, cls):
     "Return an image of class `cls` whose pixels will be those of `view`"
@@ -183,7 +183,7 @@ def _lazy(view, cls):
     return res
 
 def _is_lazy(im): return '_view' in getattr(im, '__dict__', ())
-def _plain(im): return getattr(type(im), '_plain', type(im))
+def _eager_class(im): return getattr(type(im), '_eager_class', type(im))
 def _view(im): return im._view if _is_lazy(im) else View.of(_DecodedImage(im))
 
 # %% ../nbs/11_items.ipynb #0126690e
@@ -207,7 +207,7 @@ def _do_crop_pad(x, sz, tl, orig_sz, pad_mode=augment.PadMode.Zeros, resize_mode
     box,inside = (*tl, *tl.add(sz)),min(tl)>=0 and all(tl.add(sz).le(orig_sz))
     if _shrinks() and tuple(orig_sz)==tuple(x.size) and min(sz)>0:
         view = _view(x).part(box, resize_to or sz, resize_mode if resize_to else None, pad_mode)
-        if view is not None: return _lazy(view, _plain(x))
+        if view is not None: return _lazy(view, _eager_class(x))
     if current_ratio.get() is None or not inside: return _originals['_do_crop_pad'](x, sz, tl, orig_sz, pad_mode, resize_mode, resize_to)
     x = x.crop(box)
     return x if resize_to is None else x.resize(resize_to, resize_mode)

@@ -49,7 +49,7 @@ class OnlyTrains(Callback):
             setattr(other, self.name, alone)
         self.__dict__['learn'] = learn
 
-def _alone(f):
+def _without_our_callbacks(f):
     @wraps(f)
     def g(self, *args, **kwargs):
         ours = self._grab_cbs(OnlyTrains)
@@ -57,7 +57,7 @@ def _alone(f):
         with self.removed_cbs(ours): return f(self, *args, **kwargs)
     return g
 
-Learner.tta = _alone(Learner.tta)
+Learner.tta = _without_our_callbacks(Learner.tta)
 
 # %% ../nbs/09_learner.ipynb #8b4b3b6e
 def n_inputs(

@@ -373,4 +373,4 @@ class ProgressiveResizeCallback(L.Callback):
         "Warn if the training ended before full size"
         run = self._active
         if not run or not self.current_size or trainer.fast_dev_run: return
-        if run.ends_with()==run.schedule.final and (message := run.cut_short()): warn(message)
+        if run.ends_with()==run.schedule.final and (message := run.unfinished_warning()): warn(message)

@@ -161,7 +161,7 @@ def _makes(growth, final, n):
 
 # %% ../nbs/16_prediction.ipynb #05cc790e
 min_features = 2 # Features on a side that the last convolution keeps at the smallest size
-_tolerance,_worth = 1.05,1.1
+_tolerance,_min_speedup = 1.05,1.1
 
 def bytes_str(n): return f'{n:g}'.replace('e+0', 'e')   # as one would write it: 1.2e9
 
@@ -249,7 +249,7 @@ def choose_arguments(
     options = [(args, o, _growing_from(p, o, fixed)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
     best = min(p.total for *_,p in options)
     args,initial,p = next(o for o in options if o[2].total<=_tolerance*best)
-    if full<_worth*p.total: return Suggestion(None, 1., [why_slow(p)])
+    if full<_min_speedup*p.total: return Suggestion(None, 1., [why_slow(p)])
     found = {k: v for k,v in _reasons(measured, p, initial, args).items() if k not in fixed}
     new = {k: v for k,(v,_) in found.items() if v!=getattr(Growth(), k, False)}
     return Suggestion({**fixed, **new}, p.total/full, [why for k,(_,why) in found.items() if k in new or k=='initial_size'], p, fixed)
@@ -289,7 +289,7 @@ class Preview(Prediction):
     @property
     def verdict(self) -> str:
         "Return a sentence on why progressive resizing does not pay off; empty if it saves a tenth of the time or more"
-        if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>_worth: return ''
+        if max(self.speedup, self.with_items.speedup if self.worth_items else 0)>_min_speedup: return ''
         return f' {"With the arguments tried, it" if self.arguments is not None and self.suggested else "Progressive resizing"} does not pay off here: {why_slow(self)}.'
 
     @cached_property

@@ -29,11 +29,11 @@ def unwrap_model(model):
 
 _hooks = '_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_hooks'
 
-def _watches(hook): return isinstance(hook, types.FunctionType) and not hook.__module__.startswith('torch.')
+def _is_observer(hook): return isinstance(hook, types.FunctionType) and not hook.__module__.startswith('torch.')
 
-def _forget_watchers(modules):
+def _remove_observer_hooks(modules):
     for hooks in (m.__dict__.get(k) or {} for m in modules for k in _hooks):
-        for k in [k for k,h in hooks.items() if _watches(h)]: del hooks[k]
+        for k in [k for k,h in hooks.items() if _is_observer(h)]: del hooks[k]
 
 def _set_mode(model, train):
     "Set training or evaluation mode, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
@@ -65,7 +65,7 @@ def shadow_step(
     values = [p.detach().to('cpu', copy=True) for p in params]
     memo = {id(learn): learn, **{id(p): _shadow(p) for p in params}, **{id(m): m for m in shared}}
     shadow = deepcopy(model, memo)
-    _forget_watchers({*shadow.modules()} - {m for o in shared for m in o.modules()})
+    _remove_observer_hooks({*shadow.modules()} - {m for o in shared for m in o.modules()})
     _set_mode(shadow, True)
     loss = learn.loss_func
     if isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): loss = loss if _stateless(loss) else None
@@ -300,14 +300,14 @@ def _try_all(trial, spec, xb, yb, sizes, n):
                             f'{(trial.layers.at_work or ["the model"])[-1]} raised {first_line(e)}. {size_advice}') from e
         e = trial.loss_fails(y) if with_loss else None
         if e and not is_oom(e):
-            if spec.resize_targ is not None or not spec.targets or trial.loss_fails(full_y): raise SizeError(_loss_words(spec, size, e)) from e
+            if spec.resize_targ is not None or not spec.targets or trial.loss_fails(full_y): raise SizeError(_loss_message(spec, size, e)) from e
             stay,y = True,full_y
         for k,e in trial.failing_metrics(y).items():
             raise SizeError(f'the metric {k} cannot take images of {list(size)}: it raised {first_line(e)}, at full size it did not. '
                             '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
     return None,stay
 
-def _loss_words(spec, size, e):
+def _loss_message(spec, size, e):
     if spec.resize_targ is False: return (
         f'`resize_targ`=False: the targets keep their size, and with images of {list(size)} the loss raised {first_line(e)}; '
         'expected None or True for dense targets, such as masks')

@@ -56,7 +56,7 @@ class FirstSteps:
             try: learn._do_one_batch()
             except _cancels: raise
             except Exception as e:
-                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _add_words(e, loaded_size)
+                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _append_advice(e, loaded_size)
                 raise
         learn._do_one_batch = self.step = step
 
@@ -153,7 +153,7 @@ class FirstSteps:
                 for bs in batch_sizes(learn.dls.valid, n): learn.model(*tile_batch(x, bs))
         compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
 
-def _add_words(e, size):
+def _append_advice(e, size):
     "Append advice to the message of an error in the first batch of a size, because the size may have caused it"
     message = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
     if not e.args: e.args = (message,)

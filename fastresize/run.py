@@ -250,7 +250,7 @@ class TrainingRun:
             return (f'{cause} makes {len(s.pcts)} growths, but there are batches for only {found} of them; the other sizes are skipped, '
                     f'which is harmless.{larger}')
 
-    def cut_short(self) -> str: # Or None
+    def unfinished_warning(self) -> str: # Or None
         "Return a warning if the training has ended before full size"
         if self.schedule and self.size and self.size!=self.schedule.final:
             return f'the training ended with images of {list(self.size)}, before it reached {list(self.schedule.final)}'

@@ -238,7 +238,7 @@ class LearnerRun(TrainingRun):
     def final_warnings(self) -> list:
         "Return the warnings that are known only at the end of the training"
         if self.cache: self.cache.close()
-        short,cached = self.cut_short(),self.cache and self.cache.message()
+        short,cached = self.unfinished_warning(),self.cache and self.cache.message()
         if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # `schedule_warning` was shown before training
         return [m for m in (short, cached and f'`cache_items`: {cached}') if m]
 

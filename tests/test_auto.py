@@ -305,7 +305,7 @@ def test_nothing_is_compiled_after_the_first_step(kwargs, increase_by, n):
 
 def test_few_sizes_for_a_compiled_model(monkeypatch):
     "'auto' takes two sizes, compiled before the first step, because each costs more than a tenth of so short a training"
-    monkeypatch.setattr('fastresize.prediction._worth', 0)   # whatever it saves on this machine
+    monkeypatch.setattr('fastresize.prediction._min_speedup', 0)   # whatever it saves on this machine
     torch._dynamo.reset()
     cb = Compiled()
     learn = auto(model=torch.compile(Net(n_stride=3), backend='aot_eager'), dls=make_dls(*aug_transforms(), size=(64,64), n=84), cbs=[cb])
