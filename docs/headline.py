@@ -17,9 +17,9 @@ from torch import from_numpy
 root = Path(__file__).resolve().parent.parent
 results = root/'benchmarks'/'results'
 shown = { # mode in the file: label, colour, marker
-    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#d55e00', 'o'),
-    'epoch': ('Epoch mode, 4 epochs', '#0072b2', 's'),
-    'equal time': ('Batch mode, 7 epochs', '#d55e00', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}
+    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#0072b2', 'o'),
+    'epoch': ('Epoch mode, 4 epochs', '#e69f00', 's'),
+    'equal time': ('Batch mode, 7 epochs', '#0072b2', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}
 
 def runs(name): return json.loads((results/f'2-cpu-cores-amd-epyc-all-flowers-{name}2026-11-20.json').read_text())['runs']
 def dots():
@@ -49,8 +49,8 @@ def main(
     schedule = size_schedule(128, 4, increase_by=16)
     strip(fig, grid[0,0], [64,80,96,112,128])
     ax = fig.add_subplot(grid[1,0])
-    schedule.plot(4, ax=ax, color='#d55e00', label='Batch mode', linewidth=5)
-    size_schedule(128, 4, increase_by=16, increase_mode='epoch').plot(4, ax=ax, color='#0072b2', label='Epoch mode')
+    schedule.plot(4, ax=ax, color='#0072b2', label='Batch mode', linewidth=5)
+    size_schedule(128, 4, increase_by=16, increase_mode='epoch').plot(4, ax=ax, color='#e69f00', label='Epoch mode')
     ax.set(ylim=(0,140), title='The size of every batch; dots: validations')
     ax.legend(frameon=False, loc='lower right')
     ax = fig.add_subplot(grid[:,1])
