@@ -19,7 +19,7 @@ from .check import count_str, expect, is_int, size_str, time_str
 from .log import launch_advice
 from .schedule import Growth, IncreaseMode, SizeSchedule, area, pixels_to_grow, resolve_initial
 
-# %% ../nbs/16_prediction.ipynb #29ad79dd
+# %% ../nbs/16_prediction.ipynb #0922d4fb
 class Pace(NamedTuple):
     "Measured times at one size, in seconds"
     start:float # To start a training loop, besides its batches
@@ -97,7 +97,7 @@ class Prediction:
 
     def without_noise(self) -> 'Prediction':
         "Return the same prediction, with no batch of small images slower than one of larger images"
-        def smooth(ys): return [(a+b)/2 for a,b in zip(np.maximum.accumulate(ys), np.minimum.accumulate(ys[::-1])[::-1])]
+        def smooth(ys): return [min((a+b)/2, ys[-1]) for a,b in zip(np.maximum.accumulate(ys), np.minimum.accumulate(ys[::-1])[::-1])]   # full size stays as measured
         known = sorted(self.paces, key=area)
         paces = dict(zip(known, zip(*(smooth([self.paces[s][i] for s in known]) for i in range(4)))))
         return replace(self, paces=paces, **self._of_loaders(lambda p: p.without_noise()))

@@ -253,6 +253,13 @@ def test_noise_suggests_nothing():
     noisy = of(arguments={})
     assert noisy.suggested is None and str(noisy).endswith(' Progressive resizing does not pay off here: a batch of 32 px takes 1.00 of the time of one of 64 px. Stay at full size.')
 
+def test_noise_at_small_sizes_does_not_make_full_size_slower():
+    "What is suggested takes the share of the time that was predicted for it"
+    def of(t, **kwargs): return Preview(Growth(increase_by=16).schedule(64, 8), 8, (8,0), {(32,32): [0.,t,0.,0.], (64,64): [0.,.1,0.,0.]}, growth=Growth(increase_by=16), arguments=dict(increase_by=16), **kwargs)
+    items = of(.05)
+    p = of(.13, with_items=items)
+    assert p.suggested==dict(increase_by=16, resize_items=True) and p.suggestion.cost==pytest.approx(items.cost, rel=.02)
+
 def test_a_preview_warns_of_nothing():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     with warnings.catch_warnings():
