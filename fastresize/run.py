@@ -86,7 +86,7 @@ def check_args(
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
-# %% ../nbs/07_run.ipynb #05d6a7a3
+# %% ../nbs/07_run.ipynb #403f5375
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -246,9 +246,9 @@ class TrainingRun:
             cause = '`schedule`' if a.user_schedule else f'`increase_by`={a.increase_by!r}'
             unit = 1 if a.user_schedule else a.growth.multiple_of
             by = unit*math.ceil(pixels_to_grow(s.initial, s.final)/(max(1, found)*unit))
-            larger = '' if a.user_schedule else f' Larger growths do as well: `increase_by`={by}'
+            avoids = '' if a.user_schedule else f'; `increase_by`={by} avoids it'
             return (f'{cause} makes {len(s.pcts)} growths, but there are batches for only {found} of them; the other sizes are skipped, '
-                    f'which is harmless.{larger}')
+                    f'which is harmless{avoids}')
 
     def unfinished_warning(self) -> str: # Or None
         "Return a warning if the training has ended before full size"
