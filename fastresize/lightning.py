@@ -258,12 +258,13 @@ def choose(
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
 
-# %% ../nbs/22_lightning.ipynb #658ade86
+# %% ../nbs/22_lightning.ipynb #47a7957a
 class ProgressiveResizeCallback(L.Callback):
     """Train on images that grow from `initial_size` to full size between `start` and `finish`
 
     Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step.
-    `schedule` is the schedule of the current or last fit, `current_size` the size of its last batch, `(height, width)` in pixels."""
+    `schedule` is the schedule of the current or last fit, `current_size` the size of its last batch, `(height, width)` in pixels. These and
+    `judged`, `reached` and `chosen`, which are in its checkpoints, remain after a fit; `run` holds all other state until `teardown`."""
     run = None
     def __init__(self,
         initial_size:int|float|tuple|str=0.5, # A float is a fraction of the final size, an int or `(height, width)` is in pixels; 'auto': measure and choose
@@ -357,7 +358,7 @@ class ProgressiveResizeCallback(L.Callback):
         self.chosen = state_dict.get('chosen')
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        "Log the size of the batch"
+        "Log the size: `size` in the progress bar at every batch; `progressive_resize_size` to the loggers, at batches that make a step, every `log_every_n_steps`"
         run = self._active
         if not run or run.image_size is None: return
         self.current_size = size = run.image_size

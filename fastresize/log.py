@@ -119,9 +119,11 @@ class BatchTimer:
         else: why = f'either the steps are too short for the size to matter, or the time is spent elsewhere{launch_advice()}'
         return f'{message} Progressive resizing gave no speed-up in this run: {why}.'
 
-# %% ../nbs/12_log.ipynb #0b1763a5
+# %% ../nbs/12_log.ipynb #8b66d6b8
 class SizeLog:
-    "Add the size to everything that `learn` logs to, for one fit"
+    """Add the size to everything that `learn` logs to, for one fit
+
+    A row has the size of the last training batch of its epoch, whether or not that batch made an optimizer step."""
     def __init__(self,
         learn, # A `Learner`
         square:bool=True, # True if all known sizes are square

@@ -25,7 +25,7 @@ from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
-# %% ../nbs/18_progressive.ipynb #d4a80df5
+# %% ../nbs/18_progressive.ipynb #779b8502
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -57,7 +57,7 @@ class ProgressiveResize(OnlyTrains):
 
     Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step. `learn.progressive_resize.schedule`
     is the schedule of the current or last fit, and `current_size` the size of its last batch, `(height, width)` in pixels. These,
-    `full_size_reached` and `chosen` remain after a fit; the rest is undone. `TrainingRun.epoch_sizes` decides the size of every batch."""
+    `full_size_reached`, `chosen` and `body_was_frozen` remain after a fit; the rest is undone, also after an interrupt. `TrainingRun.epoch_sizes` decides the size of every batch."""
     _stateattrs = 'training_run','sized_dl','log','first_steps','compiling','trackers' # state of the running fit
     training_run = sized_dl = log = first_steps = compiling = trackers = None
     setup = on_exception = property(_in_a_trainer)   # Lightning asks for them

@@ -16,7 +16,7 @@ from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
 from .schedule import SizeSchedule, pixels_to_grow
 
-# %% ../nbs/07_run.ipynb #8c5613e5
+# %% ../nbs/07_run.ipynb #4cd5b2df
 lr_exponents = {'linear':1, 'sqrt':.5, None:0} # Exponent of the batch size in the factor of the learning rate
 
 def lr_factor(
@@ -66,6 +66,7 @@ def check_resizing(
     if getattr(args, 'set_size', None) is None: return
     check_decoder(args.set_size, 'set_size')
     expect(not args.resize_items, 'resize_items', args.resize_items, 'False with `set_size`, because the decoder makes the size')
+    expect(not args.max_bs, 'max_bs', args.max_bs, 'None with `set_size`')
 
 def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.initial_size.lower()=='auto'
 
@@ -86,7 +87,7 @@ def check_args(
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')
 
-# %% ../nbs/07_run.ipynb #403f5375
+# %% ../nbs/07_run.ipynb #0e926437
 def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
@@ -210,8 +211,10 @@ class TrainingRun:
         """Return size and number of images of the batches of a training epoch
 
         All three interfaces take the size of batch `i` from here: `ProgressiveResize` by `LearnerRun.train_dl`, Lightning's callback by
-        `TrainerRun.size_of_batch`, a loop by `SizedLoader`. Without `max_bs` it is `schedule.size_at((epoch + i/n_batch)/n_epoch)`. The
-        `target_size` of a loader's backend scales it for images of another size, and for a decoder, `made_sizes` may repeat one size."""
+        `TrainerRun.size_of_batch`, a loop by `SizedLoader`. Without `max_bs` it is `schedule.size_at((epoch + i/n_batch)/n_epoch)`, both
+        counted from 0, and never below `min_size`. If the length of a Lightning training is not known in batches (`TrainLength.is_clocked`),
+        `size_of_batch` asks `schedule.size_at(length.progress(i))` instead. The `target_size` of a loader's backend scales the size for
+        images of another size, and for a decoder, `made_sizes` may repeat one size."""
         schedule = self.schedule.at_least(self.min_size)
         if not self.args.max_bs: return self.train.made_sizes(schedule.sizes_of(epoch, self.n_epoch, max(1, n_batch))),None
         return self.larger_batches.of(schedule, epoch)

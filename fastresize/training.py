@@ -102,7 +102,7 @@ class SteeredBackend(FastaiItems):
 
 def _steering_warning(loaded_size, target): return f'`batch_tfms` give {list(loaded_size or ())} instead of {list(target)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #a534017c
+# %% ../nbs/14_training.ipynb #46373901
 def _restored(o): return getattr(o, 'restored', nullcontext)   # of a decoder
 
 class LearnerRun(TrainingRun):
@@ -119,7 +119,7 @@ class LearnerRun(TrainingRun):
         loaders = (*learn.dls.loaders[:2], None)[:2]
         new_backend = partial(backend_for, args=args, new_spec=self.new_spec, per_batch=args.per_batch,
                               fastai_backend=partial(SteeredBackend, small_items=False, move=learn._set_device))
-        decoders = args.set_size,getattr(args, 'valid_decoder', None)
+        decoders = args.set_size,getattr(args, 'valid_decoder', None)   # the second is that of `DecoderResize`
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
             train,valid = [dl if dl is None else new_backend(dl, set_size=o) for dl,o in zip(loaders, decoders)]
@@ -200,10 +200,8 @@ class LearnerRun(TrainingRun):
             if self.args.empty_cache: torch.cuda.empty_cache()
         def make(get, i):
             if self.no_images: return get()
-            with waiting: b = o.take(get, item_or_last(sizes, i)) if sizes else self._first(get)
-            if not sizes:
-                if self.no_images: return b
-                sizes.extend(self.epoch_sizes(epoch, len(dl))[0])
+            with waiting: b = o.take(get, item_or_last(sizes, i)) if sizes else self._first(get, epoch, len(dl), sizes)
+            if self.no_images: return b
             self.size = item_or_last(sizes, i)
             if on_batch: on_batch(b, self.size, i)
             return b
@@ -225,15 +223,16 @@ class LearnerRun(TrainingRun):
         return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts), _restored(o))
 
 
-    def _first(self, get):
-        "Make the schedule from the first batch, if that was not possible before, and return the batch at the initial size"
+    def _first(self, get, epoch, n_batch, sizes):
+        "Make the schedule from the first batch, if that was not possible before; add the sizes of the epoch to `sizes`, and return the batch at its size"
         b = get()
         self.train.inspect(b)
         if self.train.full_size is None:
             self.give_up(b)
             return b
         self._choose((None,None))
-        return self.train.resized(b, self.train.target_size(self.schedule.initial))
+        sizes.extend(self.epoch_sizes(epoch, n_batch)[0])
+        return self.train.resized(b, self.train.target_size(sizes[0]))
 
     def final_warnings(self) -> list:
         "Return the warnings that are known only at the end of the training"

@@ -146,13 +146,18 @@ def test_set_size_as_in_the_other_interfaces(loader, per_batch):
 def test_set_size_with_invalid_arguments(match, kwargs):
     with pytest.raises(ValueError, match=match): ProgressiveResize(**kwargs)
 
+def test_a_size_known_only_from_the_first_batch_of_a_resumed_fit():
+    learn = learner(DataLoaders(Loader(Decoder()), Loader(Decoder(), 2)), ProgressiveResize(increase_by=16, start=.25, finish=.5), loss_func=nn.CrossEntropyLoss())
+    learn.fit(4, start_epoch=3)
+    assert learn.seen.train==[(64,64)]*8
+
 def test_set_size_cannot_have_larger_batches_and_auto_uses_the_defaults(capsys):
     def fit(**kwargs):
         own = Decoder()
         learn = learner(DataLoaders(Loader(own), Loader(Decoder(), 2)), ProgressiveResize(set_size=own, final_size=64, **kwargs), loss_func=nn.CrossEntropyLoss())
         learn.fit(4)
         return {*learn.seen.train}
-    with pytest.raises(ValueError, match='`max_bs`=16: expected None for this loader'): fit(max_bs=16)
+    with pytest.raises(ValueError, match='`max_bs`=16: expected None with `set_size`'): fit(max_bs=16)
     assert (32,32) in fit(initial_size='auto') and "'auto' could not measure this training, because no items can be read" in capsys.readouterr().out
 
 def test_decoders_that_are_none():
