@@ -121,7 +121,7 @@ def _is_finer(size, image_size):
     "Return True if `size` is the same multiple of `image_size` on both sides"
     return size[0]%image_size[0]==size[1]%image_size[1]==0 and size[0]//image_size[0]==size[1]//image_size[1]
 
-# %% ../nbs/02_batch.ipynb #bb9152db
+# %% ../nbs/02_batch.ipynb #d187d359
 target_modes = 'nearest','nearest-exact','bilinear','bicubic','area','max'
 
 def _as_names(names): return None if names is None else [names] if isinstance(names, (int,str)) else [*names]
@@ -151,6 +151,7 @@ def _is_another_image(t, first):
     if _is_fraction_of(size, image_size) or _is_finer(size, image_size): return True
     return like and all(s<=4*image_s and image_s<=4*s for s,image_s in zip(size, image_size))
 
+# %% ../nbs/02_batch.ipynb #5b4ac4ec
 class _RoleFinder:
     "Find the images of a sample, and which of its other tensors change with their size"
     def __init__(self, tensors, n, names, resize_targ, splits, may_be_views):
