@@ -487,12 +487,12 @@ def test_webdataset_decodes_at_the_size_of_each_batch(tmp_path, kwargs, workers)
 
 @pytest.mark.parametrize('words,args', {
     '`set_size`=3: expected a decoder': dict(set_size=3, final_size=64), '`final_size`=None: expected the size with which': dict(set_size=Told()),
-    '`resize_items`=True: expected False with `set_size`': dict(set_size=Told(), final_size=64, resize_items=True)}.items(), ids=lambda o: o if isinstance(o, str) else '')
+    '`resize_items`=True: expected False with `set_size`': dict(set_size=Told(), final_size=64, resize_items=True),
+    '`max_bs`=20: expected None with `set_size`': dict(set_size=Told(), final_size=64, max_bs=20)}.items(), ids=lambda o: o if isinstance(o, str) else '')
 def test_arguments_that_cannot_go_with_a_decoder(words, args):
     with pytest.raises(ValueError, match=words): resize(**args)
 
 @pytest.mark.parametrize('words,cb,args', [
-    ('`max_bs`=20: expected None for this loader', dict(max_bs=20), {}),
     ('`set_size`=.*: expected None for several training loaders', {}, {}),
     ('`per_batch`=False: expected True with `set_size`, because sizes depend on optimizer steps or on time', dict(per_batch=False), dict(max_time='00:00:01:00'))])
 def test_a_fit_that_cannot_be_with_a_decoder(words, cb, args):
