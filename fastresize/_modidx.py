@@ -966,7 +966,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastresize/training.py'),
                                      'fastresize.training.SteeredBackend.use': ( 'training.html#steeredbackend.use',
                                                                                  'fastresize/training.py'),
-                                     'fastresize.training._restored': ('training.html#_restored', 'fastresize/training.py'),
                                      'fastresize.training._steering_warning': ( 'training.html#_steering_warning',
                                                                                 'fastresize/training.py')},
             'fastresize.transforms': { 'fastresize.transforms.Steer': ('transforms.html#steer', 'fastresize/transforms.py'),

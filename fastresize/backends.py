@@ -24,7 +24,7 @@ from .check import expect, scale_size
 from .probe import is_fastai_loader, some_items, to_device, unwrap_dl
 from .resize import resize_with
 
-# %% ../nbs/05_backends.ipynb #b9428cf2
+# %% ../nbs/05_backends.ipynb #f341ca40
 def item_or_last(
     o:list, # One value per batch of an epoch
     i:int, # Number of the batch, counted from 0
@@ -49,6 +49,7 @@ class SizeBackend:
     `to_size` resizes a batch that does not have its size yet. Sizes are those of the schedule, `(height, width)` in pixels."""
     spec = full_size = reference_size = original = None
     small_items = False # True: items are made at the size of their batch
+    restored = nullcontext # Returns the context of a whole epoch, after which a decoder has its own size again
     keep_original = False # True: `resized` stores its input as `original`, until it is known whether the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
@@ -395,7 +396,7 @@ class ItemsBackend(SizeBackend):
         made_small = self.small_items and self.spec and self.spec.size(b) in self.expected_sizes
         return to_device(b, self.device) if made_small else super().to_size(b, size)
 
-# %% ../nbs/05_backends.ipynb #64003889
+# %% ../nbs/05_backends.ipynb #6e7bf3bb
 def check_decoder(
     decoder, # Argument of a public function
     name:str, # Its name

@@ -247,7 +247,7 @@ def scale_lrs(
         expect(hasattr(opt, 'register_step_pre_hook'), 'scale_lr', run.args.scale_lr, f'None with {type(opt).__name__}, which has no `register_step_pre_hook`')
         run.undo.callback(ScaledLRs(opt, lambda: run.larger_batches.lr_factor(run.size)).remove)
 
-# %% ../nbs/21_trainer.ipynb #77cf6caf
+# %% ../nbs/21_trainer.ipynb #a37ed838
 class _Clocked:
     "The sizes of the batches of a training whose progress is only known when a batch is taken"
     def __init__(self, run): self.run = run
@@ -300,7 +300,7 @@ class TrainerRun(TrainingRun):
                    'because larger batches make fewer steps; pass only `max_epochs`')
         sample = self.backends.inspect('train', dl)
         self.train = self.backends['train']
-        if set_size is not None: self.undo.enter_context(self.train.restored())   # a training may end while its iterator goes on
+        self.undo.enter_context(self.train.restored())   # a training may end while its iterator goes on
         self.growth = self.choose(self, sample) if self.choose else self.args.growth
         if self.choose and self.growth: self.backends.kwargs['multiple_of'] = self.train.multiple_of = self.growth.multiple_of
         self.make_schedule()

@@ -102,9 +102,7 @@ class SteeredBackend(FastaiItems):
 
 def _steering_warning(loaded_size, target): return f'`batch_tfms` give {list(loaded_size or ())} instead of {list(target)}, so each batch is resized once more'
 
-# %% ../nbs/14_training.ipynb #46373901
-def _restored(o): return getattr(o, 'restored', nullcontext)   # of a decoder
-
+# %% ../nbs/14_training.ipynb #b71b953e
 class LearnerRun(TrainingRun):
     """The plan of a training of a `Learner`, and the loaders for its loops
 
@@ -206,7 +204,7 @@ class LearnerRun(TrainingRun):
             if on_batch: on_batch(b, self.size, i)
             return b
         begin = partial(o.begin, sizes, counts) if sizes else nullcontext
-        if not counts: return SizedDL(learn, make, on_break, begin, around=_restored(o))
+        if not counts: return SizedDL(learn, make, on_break, begin, around=o.restored)
         follow = FollowBS(self, epoch, sizes, counts)
         return SizedDL(learn, make, on_break, begin, len(sizes), follow.added)
 
@@ -220,7 +218,7 @@ class LearnerRun(TrainingRun):
         o.use(self.learn.dl)
         larger = self.args.max_bs and o is self.train
         counts = self.larger_batches.of(SizeSchedule((size,self.schedule.final), (1.,)), n_epoch=1)[1] if larger else None
-        return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts), _restored(o))
+        return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts), o.restored)
 
 
     def _first(self, get, epoch, n_batch, sizes):
