@@ -294,7 +294,7 @@ peers = {
     'by hand': Arm("as in fastbook's chapter 7: new loaders and another `fit_one_cycle` for each size of `epoch`, one learner", fit=by_hand),
     **{f'fastxtend {k}': Arm(f"fastxtend's `ProgressiveResize`, arguments as in `{k}`", lambda a, k=k: fastxtend(k, 16), needs=('fastxtend',))
        for k in ('batch','epoch')},
-    'composer': Arm("Composer's way: full-size batches, resized once more by nearest neighbour, at the sizes of `batch`",
+    'composer': Arm("Composer's way: full-size batches, resized once more by nearest neighbor, at the sizes of `batch`",
                     lambda a: [SecondResize(by_size()(a))]),
     'crop': Arm("`batch` with `method='crop'`", by16(method='crop')),
     'lowpass': Arm("`batch` with `method='lowpass'`", by16(method='lowpass'))}
@@ -304,7 +304,7 @@ remedies = {
     'filtered': filtered,
     'larger': Arm('`batch` from three quarters of the size', by16(initial_size=.75)),
     'smaller': Arm('`batch` to 0.8 of the size, tested at the whole of it', lambda a: by16(final_size=round(.8*a['size']), resize_valid=False)(a)),
-    'renewed': Arm('`batch`, with the statistics of normalisation taken anew at full size, from 20 batches, at the end',
+    'renewed': Arm('`batch`, with the statistics of normalization taken anew at full size, from 20 batches, at the end',
                    lambda a: [*by16()(a), RenewNorm()]),
     'warm': Arm('`batch`, with ten batches of warm-up after each growth', lambda a: [*by16()(a), WarmAfterGrowth()]),
     'gentle': Arm('`batch`, with augmentation that grows with the size: its probabilities from a third of what they are at full size',

@@ -32,8 +32,8 @@ def photograph(rng, h=375, w=500):
     "Noise whose amplitude falls with its frequency, as that of photographs does, and a few edges"
     fy,fx = np.meshgrid(np.fft.fftfreq(h), np.fft.rfftfreq(w), indexing='ij')
     amplitude = 1/np.maximum(np.hypot(fy, fx), 1/w)**1.1
-    grey,*colours = [np.fft.irfft2(amplitude*np.exp(2j*np.pi*rng.random(amplitude.shape)), s=(h,w)) for _ in range(3)]
-    a = np.stack([grey + .3*c for c in (colours[0],colours[1],-colours[0])], -1)
+    gray,*colors = [np.fft.irfft2(amplitude*np.exp(2j*np.pi*rng.random(amplitude.shape)), s=(h,w)) for _ in range(3)]
+    a = np.stack([gray + .3*c for c in (colors[0],colors[1],-colors[0])], -1)
     for _ in range(12):
         y,x = rng.integers(0, h-60),rng.integers(0, w-60)
         a[y:y+rng.integers(20,60), x:x+rng.integers(20,60)] += rng.normal(0, a.std(), 3)

@@ -3,7 +3,7 @@
 Every photograph is cropped to a square and made `size` pixels small in several ways, with and without a rotation and a zoom as
 `aug_transforms` makes them. Each way is compared with the ideal: the same region of the original by the Lanczos filter; with the
 augmentation, the original warped at twice the full size and then reduced so. PSNR in dB, of bytes, higher is nearer;
-*sharpness* is the mean slope between neighbours as a share of the ideal's, and above 1 where there are aliases.
+*sharpness* is the mean slope between neighbors as a share of the ideal's, and above 1 where there are aliases.
 
 - `full size`: training at full size, against the ideal at full size: what a user has without progressive resizing.
 - `steered`: the batch transform makes the size, from items of full size (the default).

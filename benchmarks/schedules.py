@@ -79,7 +79,7 @@ class Mixed(SizeSchedule):
 class SecondResize(Callback):
     """Composer's way: the loader makes full-size batches, and every training batch below full size is resized once more
 
-    By nearest neighbour, as in its code. Its sizes would be those of `composer`; here they are those of `schedule`, so that only the
+    By nearest neighbor, as in its code. Its sizes would be those of `composer`; here they are those of `schedule`, so that only the
     way of resizing differs."""
     order = MixedPrecision.order+2
     def __init__(self, schedule): self.schedule = schedule
@@ -105,7 +105,7 @@ def gentle():
     return GrowWithSize({(o,'p'): (.25,.75) for o in owners})
 
 class RenewNorm(Callback):
-    "When the training is over, the statistics of normalisation are taken anew, from `n` full-size training batches (as MixSize does)"
+    "When the training is over, the statistics of normalization are taken anew, from `n` full-size training batches (as MixSize does)"
     def __init__(self, n=20): self.n = n
     def after_fit(self): update_bn(islice(self.dls.train, self.n), self.model, self.dls.device)
 

@@ -16,7 +16,7 @@ from torch import from_numpy
 
 root = Path(__file__).resolve().parent.parent
 results = root/'benchmarks'/'results'
-shown = { # mode in the file: label, colour, marker
+shown = { # mode in the file: label, color, marker
     'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#0072b2', 'o'),
     'epoch': ('Epoch mode, 4 epochs', '#e69f00', 's'),
     'equal time': ('Batch mode, 7 epochs', '#0072b2', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}

@@ -50,7 +50,7 @@ def readable(nb):
     return {**nb, 'cells': cells}
 
 def plain_html(html):
-    "A table in the colours of the page: without styles, borders and progress bars of its own"
+    "A table in the colors of the page: without styles, borders and progress bars of its own"
     html = re.sub(r'<style.*?</style>|<progress.*?</progress>', '', html, flags=re.S)
     return re.sub(r'\n\s*\n', '\n', re.sub(r'<(table|thead|tbody|tr)\b[^>]*>', r'<\1>', html)).strip()
 

@@ -220,7 +220,7 @@ class BatchSpec:
     """Which tensors of a batch are images, and which of the others have to be resized with them
 
     A tensor is identified by its path: its position in the batch, then keys, attributes and positions inside. `roles` maps the path of
-    every tensor that changes with the size to `image`, `class` (nearest neighbour), `peaks` (maximum), `points` or `('mode', mode)`; all
+    every tensor that changes with the size to `image`, `class` (nearest neighbor), `peaks` (maximum), `points` or `('mode', mode)`; all
     other tensors are left alone. Items beyond the end of a list in the sample are treated like its first item."""
     def __init__(self,
         sample, # A batch, or a few items of one

@@ -248,7 +248,7 @@ def _remove(folder, pid):
     shutil.rmtree(f'{folder}-gone', ignore_errors=True)
 
 class DecodeCache:
-    "Decoded images in a temporary folder that all processes of a training share"
+    "Decoded images in a temporary folder, shared by a training process and its loader's workers"
     def __init__(self,
         max_bytes:int, # Maximum size on disk in bytes
         folder=None, # Folder that another process has created

@@ -58,7 +58,7 @@ def announce(
     if names and run.args.resize_valid: print(f'{names}: only epochs validated at {size_str(last)} px count towards the best model.')
 
 def _epoch_rows(run):
-    "Return a table of epochs and their first and last size, with equal neighbouring epochs in one row"
+    "Return a table of epochs and their first and last size, with equal neighboring epochs in one row"
     def ends(epoch):
         sizes = run.epoch_sizes(epoch, int(run.length.n_batch))[0]
         return dict.fromkeys(map(size_str, (sizes[0],sizes[-1])))

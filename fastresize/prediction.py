@@ -51,7 +51,7 @@ class Prediction:
     def pace(self,
         size:tuple, # `(height, width)` in pixels
     ) -> Pace:
-        "Return the measured times at `size`, or interpolate between the neighbouring sizes"
+        "Return the measured times at `size`, or interpolate between the neighboring sizes"
         known = sorted(self.paces.items(), key=lambda o: area(o[0]))
         return Pace(*(float(np.interp(area(size), [area(k) for k,_ in known], ys)) for ys in zip(*(v for _,v in known))))
 

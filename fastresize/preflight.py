@@ -92,7 +92,7 @@ def at_size(
     yb:tuple, # Targets
     size:tuple, # `(height, width)` in pixels
 ) -> tuple: # Inputs and targets
-    "Resize a batch that is ready for the model, images by nearest neighbour"
+    "Resize a batch that is ready for the model, images by nearest neighbor"
     b = resize_with(spec, (*xb,*yb), size, mode='nearest')
     return b[:len(xb)],b[len(xb):]
 

@@ -59,7 +59,7 @@ def lowpass(
     x:torch.Tensor, # Images `(N, C, H, W)`
     size:tuple, # `(height, width)` in pixels, at most `(H, W)`
 ) -> torch.Tensor: # `(N, C, height, width)`
-    "Shrink images by keeping only their low frequencies, the centre of the spectrum"
+    "Shrink images by keeping only their low frequencies, the center of the spectrum"
     t = x.as_subclass(torch.Tensor)
     if t.dtype!=torch.float64: t = t.float()
     rows,cols = (_lowpass_matrix(old, new, t.dtype, t.device) for old,new in zip(t.shape[-2:], size))
@@ -91,7 +91,7 @@ def resize_nearest(
     y:torch.Tensor, # Any tensor that ends in `(..., H, W)`
     size:tuple, # `(height, width)` in pixels
 ) -> torch.Tensor: # `(..., height, width)`
-    "Resize any dtype by nearest neighbour, as `F.interpolate(mode='nearest')` does"
+    "Resize any dtype by nearest neighbor, as `F.interpolate(mode='nearest')` does"
     t = y.as_subclass(torch.Tensor)
     rows,cols = (torch.arange(new, device=t.device)*old//new for new,old in zip(size, t.shape[-2:]))
     return _like(t[..., rows[:,None], cols], y)
