@@ -217,8 +217,8 @@ def _mark_stages(plot_loss):
         losses,starts,table = getattr(self, '_stages', (None,(),()))
         for x,(size,*_) in zip(starts, table) if losses is self.losses else ():   # unless a later fit has replaced them
             ax.axvline(x, color='grey', ls='--', lw=.8)
-            ax.annotate(f'{size_str(size)} px', (x,.98), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
-                        rotation=90, va='top', fontsize='small', color='grey')
+            ax.annotate(f'{size_str(size)} px', (x,.02), xycoords=('data','axes fraction'), xytext=(2,0), textcoords='offset points',
+                        rotation=90, va='bottom', fontsize='small', color='grey')
         return ax
     return g
 
