@@ -259,8 +259,8 @@ def _reasons(measured, p, initial, args):
     first = p.schedule.initial
     at,some,small = size_str(first),measured.cache_bytes,measured.with_items
     def saved(slow, fast): return f'{1000*(slow.pace(first).batch-fast.pace(first).batch):.0f} ms'
-    known = {.75: 'smaller images would save little more', .5: 'nothing below half of the size is considered'}
-    floor = known.get(initial, f'{min_features} features of the last convolution on a side')
+    known = {.75: 'smaller images would save little more', .5: 'half of full size, the smallest tried'}
+    floor = known.get(initial, f'the smallest with {min_features} features on a side at the last convolution')
     res = {}
     if 'resize_items' in args: res['resize_items'] = True,f'small items save {saved(measured, small)} per batch at {at} px'
     if 'cache_items' in args: res['cache_items'] = some,f'{saved(small, p)} more if they are cached, decoded, in up to {some/1e9:.2g} GB on disk'

@@ -37,8 +37,8 @@ def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
         assert "'auto': Stay at full size: a feature of the last convolution covers 32 px, and images should have 2 of these on a side, 64 px." in out
         assert {*learn.seen.train}=={*learn.seen.valid}=={(size,size)}
     else: assert "'auto': `ProgressiveResize(" in out and 'of the time at full size' in out
-    if arguments: assert '64 px: 2 features of the last convolution on a side' in out
-    if arguments=={}: assert '64 px: nothing below half of the size is considered' in out
+    if arguments: assert '64 px: the smallest with 2 features on a side at the last convolution' in out
+    if arguments=={}: assert '64 px: half of full size, the smallest tried' in out
 
 def test_full_size_where_small_images_are_no_quicker(clock, capsys):
     learn = auto(128, model=Net(clock, seconds=lambda h, w: 1.))
