@@ -6,19 +6,25 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test export-check clean-check readme-check readme notebooks imagenette bench build docs
 
-.venv/done: settings.ini setup.py pyproject.toml
+# What a user installs; Python compiles a module when it is first imported, which is quicker than compiling all of them now
+.venv/base: settings.ini setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info>=(3,10) else "fastresize needs Python 3.10 or later, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
+	touch $@
+
+# The same with all that tests and notebooks need
+.venv/done: .venv/base
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	touch $@
 
 # On Linux, what a step has freed is kept for the next one, not given back to the system and fetched anew: steps on a CPU are 1.2 times as fast (benchmarks/memory.py)
 demo test: export MALLOC_MMAP_THRESHOLD_ := 33554432
 demo test: export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-demo: .venv/done  ## Train on pictures that it draws itself, at full size and progressively; table, demo/results.json and demo/speed.png
-	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
+demo: .venv/base  ## Train on pictures that it draws itself, at full size and progressively; table, demo/results.json and demo/speed.png
+	fastresize-bench --data demo --size 128 --epochs 2 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
 
 # One test process more than cores: some wait for processes of their own
 test: .venv/done export-check clean-check readme-check  ## Everything that must hold

@@ -32,7 +32,7 @@ def main():
     for folder in ('nbs/images','benchmarks/results'): shutil.copytree(root/folder, src/folder)
     for page,title in nav_pages(load_config(config, docs_dir=str(src)).nav): write(page, title)
     for p in (root/'benchmarks').glob('*.py'): shutil.copy(p, src/'benchmarks')
-    for o in ('site.css','math.js'): shutil.copy(root/'docs'/o, src)
+    shutil.copy(root/'docs'/'site.css', src)
     build(load_config(config, docs_dir=str(src), site_dir=str(site), **{k: v for k,v in addresses().items() if v}))
     print(f'wrote {site}')
 

@@ -22,9 +22,9 @@ from .schedule import Growth, IncreaseMode, SizeSchedule, area, pixels_to_grow, 
 # %% ../nbs/16_prediction.ipynb #0922d4fb
 class Pace(NamedTuple):
     "Measured times at one size, in seconds"
-    start:float # To start a training loop, besides its batches
+    start:float # To start a training loop, in addition to its batches
     batch:float # Per training batch
-    valid_start:float # To start a validation loop, besides its batches
+    valid_start:float # To start a validation loop, in addition to its batches
     valid_batch:float # Per validation batch
 
 @dataclass(repr=False)
@@ -77,7 +77,7 @@ class Prediction:
         first:float, # Start in epochs from the beginning of the training
         last:float, # End in epochs from the beginning of the training
     ) -> float: # Seconds
-        "Return the seconds that these epochs take, including validation, by the fraction of the training at each size rather than by counting batches"
+        "Return the seconds that these epochs take, including validation, from the fraction of the training at each size rather than by counting batches"
         edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
         for size,a,b in zip(self.schedule.sizes, edges, edges[1:]):
             if (share := min(last, b*n) - max(first, a*n))<=0: continue

@@ -38,6 +38,82 @@ from .schedule import SizeSchedule, pixels_to_grow
 from .learner import SizedDL, WrapsLoader, trains
 from .training import no_batches
 
+# %% ../nbs/23_recipes.ipynb #5cb709d7
+class _TimedFit:
+    "Replace `Learner._do_fit` to train as many epochs as there is time for"
+    def __init__(self,
+        learn, # A `Learner`
+        preview:Preview, # The predicted time, and number, of its epochs
+        until:float, # Time of `perf_counter` at which the training has to end
+        thaws:bool, # True if a frozen fit comes first, which is not timed
+    ): self.learn,self.preview,self.until,self.thaws,self.n = learn,preview,until,thaws,0
+
+    def __call__(self):
+        learn,seconds,predicted,warmed_up = self.learn,0.,0.,False
+        is_other_fit = learn.n_epoch!=self.preview.n_epoch or not trains(learn) or self.thaws and learn.opt.frozen_idx
+        if is_other_fit: return Learner._do_fit(learn)
+        self.cb,self.n = next(iter(learn._grab_cbs(ProgressiveResize)), None),0
+        self.plan = self.cb and self.cb.training_run
+        if not self.plan: self.preview = self.preview.at_full_size()
+        while self.n<self.preview.n_epoch:
+            learn.epoch,start,trained = self.n,perf_counter(),learn.train_iter
+            learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
+            self.n += 1
+            if learn.train_iter==trained: continue   # skipped, in a fit that is resumed
+            if warmed_up: seconds,predicted = seconds+perf_counter()-start,predicted+self.preview.during(self.n-1, self.n)
+            warmed_up = True   # the first epoch is not counted: it has the dry run
+            if self.n<self.preview.n_epoch: self._adjust(seconds/predicted if predicted else 1.)
+
+    def _adjust(self, slower):
+        "Change the number of epochs to fit the time that is left, if epochs take `slower` times as long as predicted"
+        n,n_planned = from_rank0(self.learn, self._max_epochs(slower)),self.preview.n_epoch
+        for n in range(n, n_planned, 1 if n<n_planned else -1):
+            if self.plan and not self.plan.reschedule(n, self.n, len(self.learn.dls.train)): continue
+            self.learn.n_epoch,self.preview = n,self.preview.with_epochs(n)
+            if self.plan: self.cb.schedule = self.plan.schedule
+            if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
+            return
+
+    def _max_epochs(self, slower):
+        "Return the largest number of epochs that there is time for, at least one more"
+        def seconds(n):
+            try: return slower*self.preview.with_epochs(n).during(self.n, n)
+            except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule for a training so short, or so long
+        return max(self.n+1, max_epochs(seconds, self.n+1, self.until-perf_counter()))
+
+    def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # an exported or copied learner has no time limit
+
+# %% ../nbs/23_recipes.ipynb #8e07cfbf
+@patch
+def fit_minutes(self:Learner,
+    minutes:float, # Time for preview, training and validation
+    lr:float|slice=None, # Maximum learning rate
+    fit:str='fit_one_cycle', # Name of the learner's method that trains, with epochs and learning rate as its first arguments
+    n_batch:int=4, # Batches to time in each short run of the preview: more take longer and predict better
+    verbose:bool=True, # Print the number of epochs before and, if it has changed, after the training
+    **kwargs, # Passed on to `fit`
+) -> Preview: # The prediction
+    """Train as many epochs as fit into `minutes`, as predicted from a few steps that leave no trace
+
+    After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
+    start,method = perf_counter(),_method(self, fit)
+    with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
+        preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
+        grows = bool(self._grab_cbs(ProgressiveResize))
+    spent = from_rank0(self, perf_counter()-start)
+    preview = preview.fit_into(minutes, spent)
+    n = preview.n_epoch if grows else preview.n_full
+    needed = (preview.full_seconds/preview.n_epoch + spent)/60
+    expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for measuring and 1 epoch')
+    say = print if verbose and not rank_distrib() else noop
+    say(f'{count_str(n, "epoch")} will fit.')
+    timed = _TimedFit(self, (preview if grows else preview.at_full_size()).with_epochs(n), start+60*minutes, fit=='fine_tune')
+    if type(self)._do_fit is Learner._do_fit: self._do_fit = timed
+    try: method[0](n, method[1] if lr is None else lr, **kwargs)
+    finally: self.__dict__.pop('_do_fit', None)
+    if timed.n not in (0, n): say(f'The training had {count_str(timed.n, "epoch")}.')
+    return preview
+
 # %% ../nbs/23_recipes.ipynb #42a8c3de
 class Stage:
     "A part of a training at one size. Raises `ValueError` for arguments that cannot work"
@@ -468,79 +544,3 @@ class DecoderResize(ProgressiveResize):
         expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
         super().__init__(**{'schedule': schedule, 'set_size': decoder, 'per_batch': per_batch, 'resize_valid': valid is not None, **kwargs})
         self.valid_decoder = valid
-
-# %% ../nbs/23_recipes.ipynb #5cb709d7
-class _TimedFit:
-    "Replace `Learner._do_fit` to train as many epochs as there is time for"
-    def __init__(self,
-        learn, # A `Learner`
-        preview:Preview, # The predicted time, and number, of its epochs
-        until:float, # Time of `perf_counter` at which the training has to end
-        thaws:bool, # True if a frozen fit comes first, which is not timed
-    ): self.learn,self.preview,self.until,self.thaws,self.n = learn,preview,until,thaws,0
-
-    def __call__(self):
-        learn,seconds,predicted,warmed_up = self.learn,0.,0.,False
-        is_other_fit = learn.n_epoch!=self.preview.n_epoch or not trains(learn) or self.thaws and learn.opt.frozen_idx
-        if is_other_fit: return Learner._do_fit(learn)
-        self.cb,self.n = next(iter(learn._grab_cbs(ProgressiveResize)), None),0
-        self.plan = self.cb and self.cb.training_run
-        if not self.plan: self.preview = self.preview.at_full_size()
-        while self.n<self.preview.n_epoch:
-            learn.epoch,start,trained = self.n,perf_counter(),learn.train_iter
-            learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
-            self.n += 1
-            if learn.train_iter==trained: continue   # skipped, in a fit that is resumed
-            if warmed_up: seconds,predicted = seconds+perf_counter()-start,predicted+self.preview.during(self.n-1, self.n)
-            warmed_up = True   # the first epoch is not counted: it has the dry run
-            if self.n<self.preview.n_epoch: self._adjust(seconds/predicted if predicted else 1.)
-
-    def _adjust(self, slower):
-        "Change the number of epochs to fit the time that is left, if epochs take `slower` times as long as predicted"
-        n,n_planned = from_rank0(self.learn, self._max_epochs(slower)),self.preview.n_epoch
-        for n in range(n, n_planned, 1 if n<n_planned else -1):
-            if self.plan and not self.plan.reschedule(n, self.n, len(self.learn.dls.train)): continue
-            self.learn.n_epoch,self.preview = n,self.preview.with_epochs(n)
-            if self.plan: self.cb.schedule = self.plan.schedule
-            if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): bar.main_bar.total = n
-            return
-
-    def _max_epochs(self, slower):
-        "Return the largest number of epochs that there is time for, at least one more"
-        def seconds(n):
-            try: return slower*self.preview.with_epochs(n).during(self.n, n)
-            except ValueError: return 0 if n<self.preview.n_epoch else math.inf   # no schedule for a training so short, or so long
-        return max(self.n+1, max_epochs(seconds, self.n+1, self.until-perf_counter()))
-
-    def __reduce__(self): return partial,(Learner._do_fit, self.learn)   # an exported or copied learner has no time limit
-
-# %% ../nbs/23_recipes.ipynb #8e07cfbf
-@patch
-def fit_minutes(self:Learner,
-    minutes:float, # Time for preview, training and validation
-    lr:float|slice=None, # Maximum learning rate
-    fit:str='fit_one_cycle', # Name of the learner's method that trains, with epochs and learning rate as its first arguments
-    n_batch:int=4, # Batches to time in each short run of the preview: more take longer and predict better
-    verbose:bool=True, # Print the number of epochs before and, if it has changed, after the training
-    **kwargs, # Passed on to `fit`
-) -> Preview: # The prediction
-    """Train as many epochs as fit into `minutes`, as predicted from a few steps that leave no trace
-
-    After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
-    start,method = perf_counter(),_method(self, fit)
-    with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
-        preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
-        grows = bool(self._grab_cbs(ProgressiveResize))
-    spent = from_rank0(self, perf_counter()-start)
-    preview = preview.fit_into(minutes, spent)
-    n = preview.n_epoch if grows else preview.n_full
-    needed = (preview.full_seconds/preview.n_epoch + spent)/60
-    expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for measuring and 1 epoch')
-    say = print if verbose and not rank_distrib() else noop
-    say(f'{count_str(n, "epoch")} will fit.')
-    timed = _TimedFit(self, (preview if grows else preview.at_full_size()).with_epochs(n), start+60*minutes, fit=='fine_tune')
-    if type(self)._do_fit is Learner._do_fit: self._do_fit = timed
-    try: method[0](n, method[1] if lr is None else lr, **kwargs)
-    finally: self.__dict__.pop('_do_fit', None)
-    if timed.n not in (0, n): say(f'The training had {count_str(timed.n, "epoch")}.')
-    return preview

@@ -121,8 +121,8 @@ class TrainingRun:
         """Return size and number of images of the batches of a training epoch
 
         All three interfaces take the size of batch `i` from here: `ProgressiveResize` by `LearnerRun.train_dl`, Lightning's callback by
-        `TrainerRun.size_of_batch`, a loop by `SizedLoader`. Without `max_bs` it is `schedule.size_at((epoch + i/n_batch)/n_epoch)`, both
-        counted from 0, and never below `min_size`. If the length of a Lightning training is not known in batches (`TrainLength.is_clocked`),
+        `TrainerRun.size_of_batch`, a loop by `SizedLoader`. Without `max_bs` it is `schedule.size_at((epoch + i/n_batch)/n_epoch)`, with
+        `epoch` and `i` counted from 0, and never below `min_size`. If the length of a Lightning training is not known in batches (`TrainLength.is_clocked`),
         `size_of_batch` asks `schedule.size_at(length.progress(i))` instead. The `target_size` of a loader's backend scales the size for
         images of another size, and for a decoder, `made_sizes` may repeat one size."""
         schedule = self.schedule.at_least(self.min_size)
