@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore::FutureWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test export-check clean-check readme-check readme notebooks imagenette bench build docs
+.PHONY: demo test test-slow export-check clean-check readme-check readme notebooks imagenette bench build docs
 
 # What a user installs; Python compiles a module when it is first imported, which is quicker than compiling all of them now
 .venv/base: settings.ini setup.py pyproject.toml
@@ -20,16 +20,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	touch $@
 
 # On Linux, what a step has freed is kept for the next one, not given back to the system and fetched anew: steps on a CPU are 1.2 times as fast (benchmarks/memory.py)
-demo test: export MALLOC_MMAP_THRESHOLD_ := 33554432
-demo test: export MALLOC_TRIM_THRESHOLD_ := 4294967296
+demo test test-slow: export MALLOC_MMAP_THRESHOLD_ := 33554432
+demo test test-slow: export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
 demo: .venv/base  ## Train on pictures that it draws itself, at full size and progressively; table, demo/results.json and demo/speed.png
-	fastresize-bench --data demo --size 128 --epochs 2 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
+	fastresize-bench --data demo --size 128 --epochs 4 --bs 16 --increase-by 16 --workers 0 --modes full,batch --out demo
 
 # One test process more than cores: some wait for processes of their own
-test: .venv/done export-check clean-check readme-check  ## Everything that must hold
+pytest = python -m pytest -n $$(python -c 'import os; print(os.cpu_count()+1)') --dist worksteal
+
+test: .venv/done export-check clean-check readme-check  ## The notebooks, and all tests but the slow ones
 	OMP_NUM_THREADS=1 nbdev-test
-	python -m pytest -n $$(python -c 'import os; print(os.cpu_count()+1)') --dist worksteal
+	$(pytest) -m 'not slow'
+
+test-slow: .venv/done  ## The tests that take more than half of the time of all
+	$(pytest) -m slow
 
 export-check: .venv/done  ## The modules are what the notebooks say
 	rm -rf build/was && mkdir -p build/was && cp -r fastresize build/was

@@ -25,6 +25,7 @@ def auto(size=128, clock=None, model=None, dls=None, verbose=True, cbs=(), **kwa
 
 def chosen(learn): return learn.progressive_resize.chosen.arguments
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size,arguments,first', [(128,{},64), (96,dict(initial_size=64),64), (64,None,64), (32,None,32)])
 def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
     learn = auto(size, clock)
@@ -52,6 +53,7 @@ def test_no_smaller_than_it_takes(clock, capsys):
     learn.fit(2)
     assert chosen(learn)==dict(initial_size=.75) and '96 px: smaller images would save little more' in capsys.readouterr().out
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [dict(increase_by=16), dict(start=.25, finish=.5), dict(increase_mode='epoch', empty_cache=True), dict(resize_valid=False)])
 def test_arguments_are_kept(clock, kwargs):
     learn = auto(96, clock, **kwargs)
@@ -187,6 +189,7 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
     assert learn.seen.train[0]==(128,128) and (n_epoch==1 or learn.seen.train[-1]==(256,256))
     assert not [*(tmp_path/'temp').glob('fastresize-*')]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [64,96])
 def test_a_budget_of_minutes(clock, size):
     "By the clock, also where it stays at full size, which the preview did not know"
@@ -294,6 +297,7 @@ class Compiled(Callback):
     def before_step(self): self.n.append(n_compiled())
     def after_validate(self): self.n.append(n_compiled())
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs,increase_by,n', [(dict(backend='aot_eager'),16,84), (dict(mode='reduce-overhead'),32,80)])
 def test_nothing_is_compiled_after_the_first_step(kwargs, increase_by, n):
     "Also where the last validation batch has fewer images"

@@ -11,12 +11,18 @@ def bench(*args, cwd):
     return subprocess.run([exe, *args], cwd=cwd, capture_output=True, text=True, env={**os.environ, 'PYTHONWARNINGS':'ignore'})
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
+def folder(tmp_path_factory):
+    "A folder with drawn pictures in `pics`"
     d = tmp_path_factory.mktemp('bench')
     demo_data(d/'pics', n_train=16, n_valid=4, size=48)
-    args = '--data pics --size 32 --epochs 2 --bs 16 --workers 0 --increase-by 8 --out here'
-    return d,bench(*args.split(), cwd=d)
+    return d
 
+@pytest.fixture(scope='module')
+def run(folder):
+    args = '--data pics --size 32 --epochs 2 --bs 16 --workers 0 --increase-by 8 --out here'
+    return folder,bench(*args.split(), cwd=folder)
+
+@pytest.mark.slow
 def test_table_json_and_plot(run):
     d,r = run
     assert r.returncode==0, r.stderr
@@ -28,19 +34,21 @@ def test_table_json_and_plot(run):
     assert all(o['speedup']==pytest.approx(full['seconds']/o['seconds']) for o in results['runs'])
     assert Image.open(d/'here/speed.png').size[0]>800
 
+@pytest.mark.slow
 def test_progress_bars_and_the_sentence(run):
     _,r = run
     assert 'Progressively increase the initial image size of [16, 16] by 8 pixels' in r.stdout
     assert r.stdout.count('train_loss')==3 and '\r' not in r.stdout and len(r.stdout)<3000, 'the table alone, where there is no terminal'
 
+@pytest.mark.slow
 @pytest.mark.parametrize('initial,first', [('.75',24), ('20',20)])
-def test_another_initial_size_and_auto(run, capsys, monkeypatch, initial, first):
+def test_another_initial_size_and_auto(folder, capsys, monkeypatch, initial, first):
     "What the front page tells people to try, can be compared"
-    monkeypatch.chdir(run[0])
+    monkeypatch.chdir(folder)
     main(data='pics', size=32, epochs=2, bs=16, workers=0, increase_by=8, modes='batch,auto', initial_size=float(initial), out='other')
     out = capsys.readouterr().out
     assert f'initial image size of [{first}, {first}]' in out and "'auto': Stay at full size" in out
-    assert [o['mode'] for o in json.loads((run[0]/'other/results.json').read_text())['runs']]==['batch','auto']
+    assert [o['mode'] for o in json.loads((folder/'other/results.json').read_text())['runs']]==['batch','auto']
 
 @pytest.mark.parametrize('args,words', [
     (['--data','nowhere'], '--data nowhere: expected `imagenette`, `demo`, or a folder with `train` and `val`'),
@@ -62,27 +70,28 @@ def test_another_initial_size_and_auto(run, capsys, monkeypatch, initial, first)
     (['--data','unseen'], '--data unseen: expected every class of `val` in `train` too; found no disc there'),
     (['--data','corrupt','--bs','2','--workers','0','--size','32'], 'corrupt/train/disc/b.jpg cannot be read as an image'),
 ])
-def test_mistakes_are_one_line_and_exit_code_2(run, args, words, monkeypatch, capsys):
-    for d in ('train','val'): (run[0]/'empty'/d).mkdir(parents=True, exist_ok=True)
+def test_mistakes_are_one_line_and_exit_code_2(folder, args, words, monkeypatch, capsys):
+    for d in ('train','val'): (folder/'empty'/d).mkdir(parents=True, exist_ok=True)
     for name in ('flat/train/a','flat/val/disc/a','deep/train/more/disc/a','deep/val/disc/a','unseen/train/square/a','unseen/val/disc/a',
                  'corrupt/train/disc/a','corrupt/train/disc/b','corrupt/train/disc/c','corrupt/val/disc/a'):
-        p = run[0]/f'{name}.jpg'
+        p = folder/f'{name}.jpg'
         p.parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (40,40)).save(p)
-    (run[0]/'corrupt/train/disc/b.jpg').write_bytes(b'no picture')
-    (run[0]/'afile').touch()
+    (folder/'corrupt/train/disc/b.jpg').write_bytes(b'no picture')
+    (folder/'afile').touch()
     args = [*([] if '--data' in args else ['--data','pics']), *args]
-    monkeypatch.chdir(run[0])
+    monkeypatch.chdir(folder)
     types = {k: p.annotation for k,p in inspect.signature(main).parameters.items()}
     with pytest.raises(SystemExit) as e: main(**{(k := a[2:].replace('-', '_')): types[k](v) for a,v in zip(args[::2], args[1::2])})
     said = capsys.readouterr().err
     assert e.value.code==2 and words in said and len(said.strip().splitlines())==1
 
-def test_imagenette_without_a_network(run, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_imagenette_without_a_network(folder, monkeypatch, tmp_path):
     "A mistake as the shell sees it"
     monkeypatch.setenv('FASTAI_HOME', str(tmp_path))
     for k in ('http_proxy','https_proxy','HTTP_PROXY','HTTPS_PROXY'): monkeypatch.setenv(k, 'http://127.0.0.1:9') # nobody listens there
-    r = bench('--data', 'imagenette', cwd=run[0])
+    r = bench('--data', 'imagenette', cwd=folder)
     assert r.returncode==2 and r.stderr.startswith('fastresize-bench: --data imagenette: the download failed')
     assert len(r.stderr.strip().splitlines())==1
 

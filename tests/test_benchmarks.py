@@ -69,6 +69,7 @@ def test_cost_times_steps_and_growths(module):
     assert len({*seen.train})==5 and len(seen.train)==cost.n_batch
     assert 0<run['step_us'] and run['plan_ms']>0 and run['try_ms']>0 and run['dry_ms']>0 and run['model_ms']>0
 
+@pytest.mark.slow
 def test_cost_writes_every_part(module, monkeypatch, tmp_path, written):
     cost = module('cost')
     monkeypatch.setattr(cost, 'usual', dict(size=32, growths=2, layers=2, bs=2))
@@ -110,6 +111,7 @@ def test_resize_times_every_way(module, monkeypatch, tmp_path, written):
     assert len(rows)==7 and all(v>0 for v in ms.values())
     assert all(r['ratio']==pytest.approx(ms[r['what']]/ms[r['base']]) for r in rows if r['base'])
 
+@pytest.mark.slow
 def test_what_auto_costs_and_chooses(module, tmp_path, written):
     auto = module('auto')
     auto.main(data='demo', sizes='32,64', workers='0', bs=8, n=40, rounds=1, out=str(tmp_path))
@@ -117,6 +119,7 @@ def test_what_auto_costs_and_chooses(module, tmp_path, written):
     assert [r['training'] for r in rows]==['32 px, 0 workers','64 px, 0 workers'] and {r['chosen'] for r in rows}=={'full size'}   # two features a side
     assert all(r['share']==pytest.approx(r['steps']/1000) and r['steps']==pytest.approx(r['took']/r['step']) for r in rows)
 
+@pytest.mark.slow
 def test_memory_is_timed_with_and_without_what_is_kept(module, monkeypatch, tmp_path, written):
     memory,told = module('memory'),[]
     def here(f, env):
@@ -130,6 +133,7 @@ def test_memory_is_timed_with_and_without_what_is_kept(module, monkeypatch, tmp_
     row, = memory.rows_of(rounds)
     assert row['times_as_fast']==1.75 and row['given_back_ms']==4.5 and row['of_full_size_kept']==1
 
+@pytest.mark.slow
 def test_items_and_trainings_that_wait_for_them(module, monkeypatch, tmp_path, written):
     items = module('items')
     monkeypatch.setattr(items, 'full', 32)
@@ -182,6 +186,7 @@ def test_gpu_stalls(module):
     res = module('gpu').stalls([(16,9.),(16,2.),(16,2.),(16,3.),(24,5.),(32,8.),(32,4.)])
     assert res==dict(sizes=3, stall_first_ms=7, stall_growths_ms=4, slowest=1.5)
 
+@pytest.mark.slow
 def test_gpu_tells_the_allocator_before_torch_is_there(module, monkeypatch):
     gpu = module('gpu')
     monkeypatch.delenv('PYTORCH_ALLOC_CONF', raising=False)
@@ -231,6 +236,7 @@ def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenet
     assert [r['arm'] for r in again]==[r['arm'] for r in rows] and again[-1]['accuracy']==rows[-1]['accuracy'] and again[:-1]==rows[:-1]
     assert 'points to full size' in said
 
+@pytest.mark.slow
 def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def result(jobs):

@@ -47,6 +47,7 @@ dls,lr,Learner = loaders(),1e-3,partial(Learner, path=Path('.'))
     yield names
     matplotlib.pyplot.close('all')
 
+@pytest.mark.slow
 def test_the_first_training(pictures, capsys):
     "The first block as it stands, and what the page says that it prints"
     names = dict(pictures=pictures)
@@ -161,7 +162,7 @@ def test_the_comparison(few, tmp_path, monkeypatch, capsys):
 def test_make_demo(few, tmp_path, monkeypatch):
     "What `make demo` runs, on fewer and smaller pictures"
     recipe = re.search(r'^demo: .*\n\t(.*)', (root/'Makefile').read_text(), flags=re.M)[1]
-    run(replaced(recipe, ('--data demo', f'--data {few}'), ('--size 128', '--size 32')), monkeypatch)
+    run(replaced(recipe, ('--data demo', f'--data {few}'), ('--size 128', '--size 32'), ('--epochs 4', '--epochs 2')), monkeypatch)
     assert (tmp_path/'demo'/'results.json').exists() and (tmp_path/'demo'/'speed.png').exists()
 
 def test_every_command_is_known():

@@ -74,6 +74,7 @@ ways = dict(crop=[Resize(64)], squish=[Resize((64,48), method='squish')], pad=[R
             presized=[Resize(96), RandomCrop(64)], flipped=[FlipItem(), Resize(64)], turned=[DihedralItem(), Resize(64)],
             cropped=[CropPad(120), Resize(64)], ratio=[RatioResize(100), CropPad(64)])
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', ways)
 def test_same_regions_and_random_numbers_at_the_size_of_the_batch(files, way):
     "Against the same training without the callback: the centre of every item, by its colours, and what is drawn"
@@ -93,6 +94,7 @@ def _in_order(train, valid):
     "Training and validation sizes as the loaders are asked for them"
     return [s for e in range(4) for s in (*train[8*e:8*e+8], *valid[2*e:2*e+2])]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0,1,2,4])
 @pytest.mark.parametrize('affine', [False,True])
 def test_every_batch_from_workers(files, workers, affine):
@@ -125,6 +127,7 @@ def test_a_random_crop_of_the_batch_takes_the_same_region(files):
     (a,x),(b,y) = run(),run(small_items())
     assert a==b and (x-y).abs().max()<.02
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [dict(drop_last=False, bs=5), dict(drop_last=True, bs=5), dict(n=18), dict(shuffle=False)])
 @pytest.mark.parametrize('workers', [0,3])
 def test_loaders_of_any_length(files, kwargs, workers):
@@ -171,6 +174,7 @@ def test_a_transform_that_reads_pixels_between_two_crops_sees_them_all(files):
     learn.fit(4)
     assert {*seen}=={(96,96,3)} and learn.seen.train==due(32) and came.sizes==_in_order(learn.seen.train, learn.seen.valid)
 
+@pytest.mark.slow
 def test_resumed_and_interrupted(files):
     dls,came = photo_dls(files, Resize(64), workers=2)
     learn = photo_learner(dls, small_items(8))
@@ -319,6 +323,7 @@ def plain_dls(path, pipe, wrap=noop, **kwargs):
     train,valid = tud.Subset(ds, range(32)),tud.Subset(ds, range(32,40))
     return DataLoaders(tud.DataLoader(train, batch_size=4, shuffle=True, **kwargs), tud.DataLoader(valid, batch_size=4, **kwargs))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pipe', pipelines)
 @pytest.mark.parametrize('kwargs', [dict(), dict(num_workers=2), dict(num_workers=2, persistent_workers=True, prefetch_factor=4)], ids=str)
 def test_loaders_in_plain_pytorch(files, pipe, kwargs):
@@ -333,6 +338,7 @@ def test_loaders_in_plain_pytorch(files, pipe, kwargs):
     assert next(iter(dls.train))[1].tolist()==[64]*4
     assert isinstance(dls.train.batch_sampler, tud.BatchSampler)
 
+@pytest.mark.slow
 def test_workers_that_are_spawned(files):
     dls = plain_dls(files, 'v1_usual', num_workers=1, multiprocessing_context='spawn', persistent_workers=True)
     learn = learner(dls, small_items(16), Sizes())
@@ -458,6 +464,7 @@ def kept_fit(files, *args, way='random', workers=0, epochs=4, **kwargs):
     learn = photo_learner(dls, small_items(**kwargs), *args)
     return learn,seeded(learn, epochs)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way,workers', [('random',0),('crop',0),('flipped',0),('presized',0),('pad',0),('random',2)])
 def test_kept_pictures_are_the_same_to_the_bit(files, way, workers):
     a,ra = kept_fit(files, Batches(), way=way, workers=workers)
@@ -485,6 +492,7 @@ def test_no_file_is_opened_in_the_second_epoch(files, workers, monkeypatch, tmp_
     first,second,third = learn.count.counts
     assert second-first>=40 and third==second
 
+@pytest.mark.slow
 @pytest.mark.parametrize('most', [1, 200e3, 1e6])
 @pytest.mark.parametrize('workers', [0,2])
 def test_never_more_than_the_bytes_given(files, most, workers):

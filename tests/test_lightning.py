@@ -122,6 +122,7 @@ def test_validation_in_mid_epoch():
     'both':         (20, dict(max_steps=20, max_epochs=9)),
     'steps of 3':   (22, dict(max_steps=8, accumulate_grad_batches=3)),   # 3 in an epoch of 8 batches, and then two of three
 }.values(), ids=str)
+@pytest.mark.slow
 @pytest.mark.parametrize('items', [False,True])
 def test_trainings_of_every_length(n, kwargs, items):
     module,*_ = fitted(resize(resize_items=items), loaders() if items else None, **kwargs)
@@ -173,6 +174,7 @@ class Stop(L.Callback):
         if len(module.train_sizes)==self.at: raise KeyboardInterrupt
 
 epochs,steps = dict(max_epochs=4),dict(max_steps=32)
+@pytest.mark.slow
 @pytest.mark.parametrize('length,every,stop', [(epochs,1,13), (epochs,3,14), (epochs,4,16), (epochs,8,17), (steps,1,18), (steps,8,17),
     (dict(max_steps=20),1,13), (dict(max_steps=20),4,16), (dict(accumulate_grad_batches=2, **epochs),1,19)], ids=str)
 @pytest.mark.parametrize('items', [False,True])
@@ -224,6 +226,7 @@ class Breaks(L.Callback):
     def go(self, trainer, module, *_):
         if trainer.state.fn=='fit' and len(module.train_sizes)>10: raise self.exc
 
+@pytest.mark.slow
 @pytest.mark.parametrize('exc', [KeyboardInterrupt(), Boom('b'), torch.OutOfMemoryError('CUDA out of memory.')], ids=repr)
 @pytest.mark.parametrize('hook', ['on_train_batch_start','on_validation_batch_end','on_train_epoch_start'])
 def test_leaves_no_trace_however_it_ends(exc, hook):
@@ -510,12 +513,14 @@ def in_two_processes(tmp_path, *args):
     assert a['world']==b['world']==2
     return a,b,r
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     a,b,r = in_two_processes(tmp_path)
     assert a['sizes']==b['sizes']==a['made']==b['made']==[list(s) for s in due(16)]
     assert a['weights']==b['weights'] and a['seen']!=b['seen']
     assert r.stdout.count('Progressively increase')==1
 
+@pytest.mark.slow
 def test_larger_batches_in_two_processes(tmp_path):
     "Each process gets its half of the items, in batches of the same sizes"
     a,b,_ = in_two_processes(tmp_path, '40')
@@ -574,6 +579,7 @@ def test_with_validation_left_alone_nothing_is_touched(tmp_path):
     t,best,files = keeps_best(tmp_path, cb=resize(resize_valid=False))
     assert files==[0] and t.current_epoch==4
 
+@pytest.mark.slow
 def test_resumed_it_compares_as_one_training_would(tmp_path):
     for n in (6,11,12,13):
         class Stop(L.Callback):
@@ -589,6 +595,7 @@ def test_who_compares_is_said(tmp_path, capsys):
     fitted(resize(verbose=True))
     assert 'count towards the best model' not in capsys.readouterr().out
 
+@pytest.mark.slow
 def test_resume_after_sigkill(tmp_path):
     "A process is killed in the middle of an epoch; another goes on from the last checkpoint and sees the sizes that it would have seen"
     code = '''if True:

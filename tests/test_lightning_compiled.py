@@ -71,6 +71,7 @@ modules = dict(part=lambda: Module(torch.compile(small_model(), backend='aot_eag
                static=lambda: Module(compiled(small_model(), dynamic=False)), module=lambda: compiled(Module(small_model())), manual=lambda: Manual(compiled(small_model())),
                frozen=lambda: Module(compiled(frozen(small_model()))), whole=lambda: torch.compile(Silent(small_model()), backend='aot_eager'))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', modules)
 def test_nothing_is_compiled_after_the_first_step(name):
     module = modules[name]()
@@ -80,15 +81,18 @@ def test_nothing_is_compiled_after_the_first_step(name):
     if name!='whole':   # what the module writes down is of its own steps alone
         assert [s for k,s,_ in module.seen if k=='train']==note.sizes and module.seen[:2]==[('valid',64,10)]*2 and len(module.seen)==2+32+4*3
 
+@pytest.mark.slow
 def test_cuda_graphs_are_asked_for():
     note,_ = fitted(Module(compiled(small_model(), backend='inductor', mode='reduce-overhead')), cb=ProgressiveResizeCallback(increase_by=32, verbose=False))
     assert {*note.sizes}=={32,64} and len({*note.n})==1
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [dict(val_check_interval=2), dict(max_steps=32, max_epochs=-1), dict(accumulate_grad_batches=2), dict(precision='bf16-mixed'), dict(limit_val_batches=0)], ids=str)
 def test_trainings_of_many_kinds(kwargs):
     note,_ = fitted(modules['static'](), **kwargs)
     assert [*dict.fromkeys(note.sizes)]==[32,48,64] and len({*note.n})==1
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cb', [dict(resize_valid=False), dict(max_bs=20), dict(resize_items=True), dict(try_sizes=False, preallocate=False)], ids=str)
 def test_arguments_of_many_kinds(cb):
     note,_ = fitted(modules['static'](), cb=ProgressiveResizeCallback(increase_by=16, verbose=False, **cb))

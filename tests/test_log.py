@@ -204,6 +204,7 @@ def test_a_frozen_body_is_worth_a_word():
 def compiled(): return torch.compile(small_model(), backend='eager', dynamic=False)
 
 every_4 = SizeSchedule([(s,s) for s in range(32,65,4)], [0.5+i/32 for i in range(8)])
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [dict(increase_by=4), dict(schedule=every_4)])
 @torch._dynamo.config.patch(recompile_limit=64)
 def test_what_compiling_cost(kwargs, monkeypatch):

@@ -28,6 +28,7 @@ def test_without_the_callback_the_first_would_be_kept():
     learn.fit(3)
     assert kept(learn)==0
 
+@pytest.mark.slow
 @pytest.mark.parametrize('monitor,epoch', [('worse',6), ('better',7)])
 @pytest.mark.parametrize('fits', [1,2])
 def test_the_best_is_of_full_size(monitor, epoch, fits):

@@ -25,6 +25,7 @@ workers = dict(none={}, fork=dict(num_workers=2, multiprocessing_context='fork')
                persist=dict(num_workers=2, multiprocessing_context='fork', persistent_workers=True),
                spawn=dict(num_workers=1, multiprocessing_context='spawn', persistent_workers=True))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pipe,how', [('v1',how) for how in workers] + [('v2','none'),('v2','fork')])
 def test_items_come_small_from_whoever_makes_them(pipe, how):
     dl = drawn(pipe, shuffle=True, **workers[how])

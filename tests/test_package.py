@@ -40,6 +40,7 @@ print(json.dumps(found))
     assert r.returncode==0, r.stderr
     return json.loads(r.stdout)
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_fastai(imported):
     assert imported['package']==imported['schedule']==[]
     assert 'fastai' in imported['callback'] and imported['name']=='progressive_resize'
@@ -72,6 +73,7 @@ def test_signature_of_the_callback():
         ('resize_mode','bilinear'), ('resize_valid',True), ('final_size',None), ('add_resize',False), ('resize_targ',None),
         ('preallocate_bs',None), ('preallocate',True), ('empty_cache',False), ('verbose',True)]
 
+@pytest.mark.slow
 def test_wheel_and_sdist_install_and_import(tmp_path):
     "Built apart from the checkout; the wheel imports from the empty folder it is installed into, and the sdist installs the same files"
     import shutil

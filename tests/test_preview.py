@@ -51,6 +51,7 @@ pipelines = {
     'rectangle':     lambda: learner(make_dls(*aug_transforms(), size=(48,64)), ProgressiveResize(increase_by=8)),
 }
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', pipelines)
 def test_every_pipeline(name):
     learn = pipelines[name]()

@@ -33,6 +33,7 @@ def trained(dls, fit='fit', n_epoch=4, lr=1e-3, cbs=(), **kwargs):
     getattr(learn, fit)(n_epoch, lr)
     return learn
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make', [fastai_loader, torch_loader])
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('drop_last', [False, True])
@@ -90,6 +91,7 @@ def test_items_made_small_from_the_start_as_well():
     learn.fit(4)
     assert learn.seen.train==[s for e in due_batches(64, 32) for s,_ in e]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', faults)
 def test_nothing_is_left(name):
     learn,dls = run_with_fault(name, ProgressiveResize(increase_by=8, max_bs=32, verbose=False))

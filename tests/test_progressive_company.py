@@ -106,6 +106,7 @@ def test_schedulers(fit):
     getattr(alone, fit)(4, 1e-3)
     assert learn.recorder.lrs == alone.recorder.lrs
 
+@pytest.mark.slow
 def test_unet():
     dls = seg_dls(*aug_transforms(), n=20, bs=4)
     learn = unet_learner(dls, resnet18, pretrained=False, n_out=4, cbs=[pr(),Seen()], loss_func=CrossEntropyLossFlat(axis=1))
@@ -149,6 +150,7 @@ def test_two_images():
     learn.fit(4)
     assert sizes == [[s,s] for s in due(32)]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make,workers', [(make_dls,0), (make_dls,2), (torch_dls,0), (torch_dls,2)])
 def test_workers(make, workers):
     tfms = aug_transforms() if make is make_dls else ()

@@ -1,8 +1,10 @@
 "Two real processes over Accelerate and gloo"
 import json, os, subprocess, sys
 from pathlib import Path
+import pytest
 from util import due, due_batches
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     here = Path(__file__).parent
     env = {**os.environ, 'ACCELERATE_USE_CPU':'true', 'PYTHONPATH':f'{here}:{os.environ.get("PYTHONPATH","")}', 'PYTHONWARNINGS':'ignore'}

@@ -16,6 +16,7 @@ def learn(monkeypatch):
 calls = dict(lr_find=lambda l: l.lr_find(num_it=6, show_plot=False), validate=lambda l: l.validate(), get_preds=lambda l: l.get_preds(),
              predict=lambda l: l.predict(picture(3)), tta=lambda l: l.tta(n=2), train_preds=lambda l: l.get_preds(ds_idx=0))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('call', calls)
 @pytest.mark.parametrize('fitted', [False,True])
 def test_full_size_and_silent(learn, call, fitted, capsys):
@@ -38,6 +39,7 @@ def test_the_fit_after_lr_find_is_progressive(learn):
     learn.fit(4)
     assert learn.seen.train == due(32)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('event', ['after_batch','after_epoch','after_validate'])
 @pytest.mark.parametrize('call', ['validate','get_preds','predict'])
 def test_a_callback_that_evaluates_during_training(learn, event, call):

@@ -19,6 +19,7 @@ def check_untouched(learn, dls):
     learn.fit(4)
     assert seen.train == due(32)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', faults)
 def test_any_end(name):
     learn,dls = run_with_fault(name, ProgressiveResize(increase_by=8))
@@ -70,6 +71,7 @@ def test_transforms_are_the_users_between_batches():
     learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, resize_mode='nearest'), Look()).fit(4)
     assert sizes == {(None,'bilinear')}
 
+@pytest.mark.slow
 def test_export_leaves_the_callback_out(tmp_path):
     "The file loads and predicts where there is no fastresize"
     dls,model = make_dls(*aug_transforms(), item_tfms=Resize(64)),nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(3,2))
@@ -93,6 +95,7 @@ def test_export_leaves_the_callback_out(tmp_path):
     assert r.returncode==0, r.stderr[-1500:]
     assert 'ProgressiveResize' not in r.stdout and 'ThroughputMonitor' not in r.stdout and 'torch.Size([2])' in r.stdout
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [deepcopy, lambda cb: pickle.loads(pickle.dumps(cb))])
 @pytest.mark.parametrize('used', [False,True])
 def test_copies_work(how, used):
@@ -105,6 +108,7 @@ def test_copies_work(how, used):
     learn.fit(4)
     assert learn.seen.train == due(32)
 
+@pytest.mark.slow
 def test_fine_tune_both_phases_and_one(capsys):
     dls = make_dls(*aug_transforms())
     def split(m): return [params(m[:2]), params(m[2:])]
@@ -120,6 +124,7 @@ def test_fine_tune_both_phases_and_one(capsys):
     learn.freeze()
     assert learn.preview_resize(4, show_plot=False).schedule.initial==(32,32)   # what the long phase would do
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['batch','epoch'])
 @pytest.mark.parametrize('k', [1,2,3])
 def test_start_epoch_continues_with_the_sizes_of_an_uninterrupted_run(mode, k):
@@ -130,6 +135,7 @@ def test_start_epoch_continues_with_the_sizes_of_an_uninterrupted_run(mode, k):
     learn.fit(4, start_epoch=k)
     assert learn.seen.train == whole[8*k:]
 
+@pytest.mark.slow
 def test_resume_after_sigkill(tmp_path):
     "A run is killed in epoch 2; resumed from the saved epoch 1 it sees the sizes it would have seen"
     code = """

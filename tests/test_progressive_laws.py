@@ -614,6 +614,7 @@ def look(learn): learn.preview_resize(2, n_batch=1, show_plot=False)
 not_by_a_preview = dict(
     a_loss_that_is_a_closure_and_remembers='a preview trains, and a function with a memory cannot be copied',
     a_dataset_that_draws_from_what_cannot_be_copied='it is refused')
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [k for k in exact if k not in not_by_a_preview])
 def test_a_preview_changes_nothing(name):
     def pr(): return ProgressiveResize(increase_by=8, verbose=False)
@@ -670,6 +671,7 @@ def test_removed_in_the_middle_of_an_epoch():
     learn.fit(4)
     assert learn.seen.train == due(16)[:8] + [(64,64)]*8
 
+@pytest.mark.slow
 def test_export_keeps_its_arguments_and_others_patches(tmp_path):
     import subprocess, sys, textwrap
     code = f"""

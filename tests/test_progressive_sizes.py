@@ -33,6 +33,7 @@ def test_batch_mode(name, resize_valid):
     assert sizes_of(dls) == before
     assert tuple(next(iter(dls.train))[0].shape[-2:]) == (64,64)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', pipelines)
 def test_epoch_mode(name):
     learn = learner(pipelines[name](), ProgressiveResize(increase_by=8, increase_mode=IncreaseMode.Epoch))
@@ -41,6 +42,7 @@ def test_epoch_mode(name):
     assert learn.seen.train == expected
     assert learn.seen.valid == [s for s in expected[::8] for _ in range(2)]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('epochs,n,by', [(1,80,8), (1,200,8), (3,70,8), (5,120,4), (7,90,1)])
 def test_on_time_whatever_the_number_of_batches(epochs, n, by):
     dls = make_dls(*aug_transforms(), n=n)
@@ -145,6 +147,7 @@ def test_current_size_and_schedule():
     assert all(learn.watch.sizes) and len(learn.watch.sizes)==40
     assert learn.progressive_resize.schedule == size_schedule(64, 4, increase_by=8)
 
+@pytest.mark.slow
 def test_one_callback_serves_fits_of_any_length_and_other_learners():
     cb = ProgressiveResize(increase_by=8)
     learn = learner(make_dls(*aug_transforms()), cb)

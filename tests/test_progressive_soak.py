@@ -8,6 +8,7 @@ def resident():
     pages = int(open('/proc/self/statm').read().split()[1])
     return pages*os.sysconf('SC_PAGE_SIZE')/2**20
 
+@pytest.mark.slow
 def test_nothing_piles_up():
     dls = make_dls(*aug_transforms(), n=20, size=(32,32))
     plain,learn = learner(dls),learner(dls)

@@ -863,6 +863,7 @@ def two(tmp_path_factory):
     assert all(o['world']==2 for o in res)
     return res
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['after','alone'])
 def test_a_loop_that_would_train_on_all_items_in_every_process_is_refused_in_words(two, how):
     for o in two: assert o[how].startswith('ValueError: `sized_loader`: each of 2 processes would train on all items') and 'accelerator.prepare(loader)' in o[how]
@@ -1054,6 +1055,7 @@ def test_lightning_puts_everything_back(end, small):
     assert not {'batch_to_device','process_dataloader'} & {*strategy.__dict__} and cb.run is None
     assert all(o is dl for o in t.fit_loop._combined_loader.flattened)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('end', [o for o in ends if o!='memory'])
 @pytest.mark.parametrize('small', [False,True])
 def test_fastai_puts_everything_back(end, small):

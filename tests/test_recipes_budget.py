@@ -80,6 +80,7 @@ def test_a_longer_budget_is_measured_longer(monkeypatch, clock):
     learn.preview_resize(minutes=.2, n_batch=1, show_plot=False, try_items=False)
     assert .6<=clock.now-start<.8 and len(calls)>9   # a twentieth, and what is left of a round
 
+@pytest.mark.slow
 def test_the_epochs_that_fit_are_trained(clock):
     "Those that the preview names, in the time that was given: by a clock that is always as fast"
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False), model=SlowNet(clock))
@@ -131,6 +132,7 @@ def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
 speeds = {'as expected': lambda t: 1, 'slower': lambda t: 1.5, 'faster': lambda t: .6, 'slower at the end': lambda t: 1+(t>.7),
           'faster at the end': lambda t: 1-.5*(t>.7), 'now and then': lambda t: 1+.8*(int(20*t)%2)}
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [{}, dict(increase_mode='epoch'), dict(start=2, finish=6), dict(resize_valid=False), dict(max_bs=32),
                                     dict(schedule=SizeSchedule((32,48,64), (.3,.6)))], ids=str)
 @pytest.mark.parametrize('speed', speeds)

@@ -119,6 +119,7 @@ def test_where_the_size_is_known_only_from_the_first_batch():
 
 # ---- no trace
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', faults)
 def test_put_back_however_the_training_ends(name):
     cb = GrowWithSize({(nn.Dropout,'p'): (.2,.5), (rotate_mat,'max_deg'): (1.,45.), (MixUp,'alpha'): (.1,.4)})

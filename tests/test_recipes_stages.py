@@ -77,6 +77,7 @@ def test_get_dls_by_any_signature_and_rectangles():
 
 def lrs(learn): return learn.recorder.lrs
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fit', ['fit','fit_one_cycle','fit_flat_cos','fine_tune'])
 @pytest.mark.parametrize('at', [1,5,9])
 def test_interrupted_and_called_again_it_is_the_same_training(fit, at, tmp_path):
@@ -119,6 +120,7 @@ def test_a_torch_optimizer_goes_on_too(tmp_path):
     again = run(stages(), get_dls, save=tmp_path, learn=learn())
     assert lrs(again)==pytest.approx(lrs(run(stages(), get_dls, learn=learn())))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', faults)
 def test_however_an_epoch_ends(name, tmp_path):
     event,exc,phase = faults[name]

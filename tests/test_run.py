@@ -39,6 +39,7 @@ def smoke(module, name, data, out, **kwargs):
 whole = ('imagenette','finetune-160','smallest-64-180','smallest-64-180-fine','smallest-128-180-coarse',
          'schedules','camvid','smaller','growing','peers','remedies','recipes')
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [o for o in experiments if o!='budget'])
 def test_every_experiment_runs(module, pictures, streets, tmp_path, capsys, name):
     "All arms of the first of a family, the last of its others"
@@ -90,6 +91,7 @@ class Costly(torch.nn.Module):
         self.clock.sleep(.005*self.width*x.shape[-1]**2/64**2)
         return self.model(x)
 
+@pytest.mark.slow
 def test_budget_is_the_share_of_the_time_that_was_given(module, tmp_path, monkeypatch, capsys, clock):
     "One takes about all of the time; the epochs of the other are so long that what is left is too short for another one"
     m,e = module('experiments'),experiments['budget']

@@ -17,6 +17,7 @@ def arguments(draw):
                 initial_size=draw(st.one_of(st.floats(0.01,0.99), st.integers(1,min(hw)))),
                 increase_mode=draw(st.sampled_from(['batch','epoch'])), multiple_of=draw(st.sampled_from([1,1,2,16,32])))
 
+@pytest.mark.slow
 @many
 @given(arguments(), st.integers(1,50))
 def test_schedule(args, per_epoch):
@@ -79,6 +80,7 @@ anything = st.one_of(st.none(), st.booleans(), st.integers(-5,700), st.floats(),
 optional = 'initial_size','start','finish','increase_by','increase_mode','multiple_of'
 of_the_callback = 'initial_size','start','finish','increase_by','increase_mode','resize_mode','final_size','preallocate_bs'
 
+@pytest.mark.slow
 @many
 @given(st.fixed_dictionaries(dict(final_size=st.one_of(side, anything), n_epoch=st.one_of(st.integers(1,50), anything)),
                              optional={k: anything for k in optional}))
@@ -89,6 +91,7 @@ def test_anything_gives_a_schedule_or_a_value_error(args):
         assert isinstance(s, SizeSchedule)
         assert s.describe(args['n_epoch']) and s._repr_markdown_() and 0<s.cost<=1
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from(of_the_callback), anything, max_size=4))
 def test_the_callback_too(kwargs):

@@ -135,6 +135,7 @@ def test_tables_say_what_signatures_say():
 
 def test_a_bar_in_a_cell_does_not_end_it(): assert cell('`int|float` or a|b')=='`int|float` or a\\|b'
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [n for n in examples if n!='fastresize-bench'])
 def test_examples_run(name, monkeypatch):
     import matplotlib, torch

@@ -107,6 +107,7 @@ finished = {'cancel fit': 9, 'cancel train': 25, 'cancel epoch': 25, 'cancel bat
             'callback in training': 9, 'callback in validation': 16, 'callback after train': 16, 'callback after epoch': 16,
             'callback before train': 8, 'ctrl-c in training': 9, 'ctrl-c in validation': 16, 'out of memory': 8}
 
+@pytest.mark.slow
 @pytest.mark.parametrize('beside', [True,False])
 @pytest.mark.parametrize('name', faults)
 def test_any_end(name, beside):

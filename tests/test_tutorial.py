@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from fastresize.demo import demo_data
 
+@pytest.mark.slow
 def test_imagenette_notebook(tmp_path):
     text = (Path(__file__).parent.parent/'nbs'/'tutorial.imagenette.ipynb').read_text()
     assert "'xresnet18',128,32,4,6)" in text
