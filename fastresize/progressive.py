@@ -59,6 +59,7 @@ class ProgressiveResize(OnlyTrains):
     is the schedule of the current or last fit, and `current_size` the size of its last batch, `(height, width)` in pixels. These,
     `full_size_reached`, `chosen` and `body_was_frozen` remain after a fit; the rest is undone, also after an interrupt. `TrainingRun.epoch_sizes` decides the size of every batch."""
     _stateattrs = 'training_run','sized_dl','log','first_steps','compiling','trackers' # state of the running fit
+    valid_decoder = None # decoder of the validation loader, which `DecoderResize` sets
     training_run = sized_dl = log = first_steps = compiling = trackers = None
     setup = on_exception = property(_in_a_trainer)   # Lightning asks for them
     order = Recorder.order+.5 # after the recorder, whose rows are extended, and mixed precision; before progress bar and loggers

@@ -117,7 +117,7 @@ class LearnerRun(TrainingRun):
         loaders = (*learn.dls.loaders[:2], None)[:2]
         new_backend = partial(backend_for, args=args, new_spec=self.new_spec, per_batch=args.per_batch,
                               fastai_backend=partial(SteeredBackend, small_items=False, move=learn._set_device))
-        decoders = args.set_size,getattr(args, 'valid_decoder', None)   # the second is that of `DecoderResize`
+        decoders = args.set_size,args.valid_decoder
         with ExitStack() as stack:
             for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
             train,valid = [dl if dl is None else new_backend(dl, set_size=o) for dl,o in zip(loaders, decoders)]
