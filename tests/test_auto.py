@@ -92,6 +92,7 @@ def chosen_of(learn):
     learn.fit(1)
     return chosen(learn)
 
+@pytest.mark.slow
 def test_a_second_fit_measures_anew_and_a_resumed_one_goes_on(clock, capsys):
     learn = auto(96, clock)
     learn.fit(2)
@@ -152,6 +153,7 @@ def test_what_cannot_be_measured_goes_by_the_defaults(clock, capsys):
     out = capsys.readouterr().out
     assert "'auto' could not measure this training, because TypeError" in out and 'It uses `ProgressiveResize(increase_by=16)`.' in out
 
+@pytest.mark.slow
 def test_small_items_where_the_model_waits(clock, capsys):
     class Slow(ItemTransform):
         order = 6   # after `ToTensor`
@@ -166,6 +168,7 @@ def test_small_items_where_the_model_waits(clock, capsys):
     learn.fit(2)
     assert chosen(learn)==dict(resize_items=True)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('room,n_epoch', [(1e12,4), (1.5e8,4), (1e12,1)])
 def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(clock, capsys, monkeypatch, tmp_path, room, n_epoch):
     "Decoding takes a tenth of a second at full size, and half of it where it is drafted small, by the clock of the test"
@@ -307,6 +310,7 @@ def test_nothing_is_compiled_after_the_first_step(kwargs, increase_by, n):
     learn.fit(3)
     assert {*learn.seen.train}=={(s,s) for s in range(32, 65, increase_by)} and len({*cb.n})==1
 
+@pytest.mark.slow
 def test_few_sizes_for_a_compiled_model(monkeypatch):
     "'auto' takes two sizes, compiled before the first step, because each costs more than a tenth of so short a training"
     monkeypatch.setattr('fastresize.prediction._min_speedup', 0)   # whatever it saves on this machine

@@ -167,6 +167,7 @@ def test_rounds_are_interleaved_and_tables_leave_out_what_is_empty(module):
 
 small = dict(arch='shufflenet_v2_x0_5', size=32, bs=8)
 
+@pytest.mark.slow
 def test_gpu_script_on_a_cpu_leaves_out_what_it_could_not_measure(module, monkeypatch, tmp_path, written):
     gpu = module('gpu')
     monkeypatch.setattr(gpu, 'fresh', lambda f, **kwargs: f(**kwargs))
@@ -218,6 +219,7 @@ def test_flowers_are_scaled_and_split(module, capsys, tmp_path):
     for args in (dict(out=str(tmp_path/'out')), dict(out=str(tmp_path/'new'), url=(tmp_path/'nothing.tgz').as_uri())):
         with pytest.raises(SystemExit, match=words): flowers.main(**args)
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenette'):
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def run(**kwargs):

@@ -114,6 +114,7 @@ def test_inline(snippet, given):
     around,*pairs = [uses[snippet]] if isinstance(uses[snippet], str) else uses[snippet]
     exec(around.replace('{}', replaced(snippet, *pairs)), given)
 
+@pytest.mark.slow
 def test_resuming(given, capsys):
     "After 12 of 20 epochs, as in the recipe: the sizes are those of a training that was not interrupted"
     exec('''
@@ -151,6 +152,7 @@ def run(command, monkeypatch):
     assert name=='fastresize-bench'
     main(**{(k := o[2:].replace('-', '_')): types[k](v) for o,v in zip(args[::2], args[1::2], strict=True)})
 
+@pytest.mark.slow
 def test_the_comparison(few, tmp_path, monkeypatch, capsys):
     command, = (o for o in commands if o.startswith('fastresize-bench'))
     filled = replaced(command, ('<folder>', str(few)), ('--size ...', '--size 32'),
@@ -159,6 +161,7 @@ def test_the_comparison(few, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert all(re.search(rf'^{o}\b', out, flags=re.M) for o in ('full','batch','auto')) and (tmp_path/'results'/'results.json').exists()
 
+@pytest.mark.slow
 def test_make_demo(few, tmp_path, monkeypatch):
     "What `make demo` runs, on fewer and smaller pictures"
     recipe = re.search(r'^demo: .*\n\t(.*)', (root/'Makefile').read_text(), flags=re.M)[1]

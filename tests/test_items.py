@@ -407,6 +407,7 @@ def test_the_monitor_names_it_where_the_model_waits(files, capsys):
         out = capsys.readouterr().out
         assert 'waited for data' in out and words in out
 
+@pytest.mark.slow
 def test_the_preview_measures_it(tmp_path):
     "Large files and a tiny model: nothing but reading takes time"
     for i in range(24):

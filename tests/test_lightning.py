@@ -70,6 +70,7 @@ def by_loop(workers=0):
     return [tuple(b[0].shape[-2:]) for _ in range(4) for b in loader]
 def by_lightning(workers=None, **kwargs): return fitted(resize(**kwargs), workers if workers is None else loaders(workers))[0].train_sizes
 
+@pytest.mark.slow
 @pytest.mark.parametrize('run', [by_fastai, by_loop, partial(by_loop, 2), by_lightning, partial(by_lightning, 0, resize_items=True),
                                  partial(by_lightning, 2, resize_items=True), partial(by_lightning, 2)])
 def test_the_same_sizes_in_every_loop(run): assert run()==due(32)
@@ -562,6 +563,7 @@ def test_without_validation_sizes_of_the_training_compare(tmp_path):
 
 def test_patience_begins_at_full_size(tmp_path): assert keeps_best(tmp_path, max_epochs=20)[0].current_epoch==15+4
 
+@pytest.mark.slow
 def test_several_are_kept_and_what_should_rise(tmp_path):
     assert keeps_best(tmp_path/'two', k=2)[2]==[12,13]
     t,best,files = keeps_best(tmp_path/'all', k=-1)

@@ -37,6 +37,7 @@ def trained(data=None, cb=None, module=None, *cbs, valid=True, **kwargs):
 
 def rates(batches, power=.5): return [.1*(max(8, min(32, 8*64**2//s[0]**2)//8*8)/8)**power for epoch in batches for s,_ in epoch]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('drop_last', [False,True])
 @pytest.mark.parametrize('max_bs,workers,items', [(32,0,False),(24,0,True),(32,2,True),(32,1,False)])
 def test_every_batch_has_the_images_that_are_due_and_every_item_comes_once(max_bs, workers, items, drop_last):

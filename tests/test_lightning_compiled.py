@@ -102,6 +102,7 @@ def test_validation_loaders_of_several_sizes():
     with torch._dynamo.config.patch(recompile_limit=16): note,_ = fitted(modules['static'](), [tensors(20),tensors(10, (96,96))])
     assert len(note.n)==1+32+4*3 and len({*note.n})==1
 
+@pytest.mark.slow
 def test_only_full_size_where_there_are_too_many():
     with pytest.warns(UserWarning, match=r'this schedule has 9 sizes.*after 8 compilations.*`increase_by=11` stays within'):
         note,_ = fitted(modules['static'](), cb=ProgressiveResizeCallback(verbose=False))
@@ -113,6 +114,7 @@ def test_few_sizes_are_compiled_without_a_word():
         fitted(modules['static']())
     assert not any('torch.compile' in str(w.message) for w in ws)
 
+@pytest.mark.slow
 def test_a_resumed_training_compiles_what_is_left(tmp_path):
     save = ModelCheckpoint(tmp_path, every_n_epochs=3, save_top_k=-1)
     fitted(modules['static'](), cbs=[save])

@@ -26,6 +26,7 @@ def in_python(kwargs):
     L.Trainer(callbacks=[ProgressiveResizeCallback(**kwargs)], **quiet).fit(module, Data())
     return module.sizes
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [
     {}, dict(start=0, finish=1), dict(start=0., finish=1.), dict(start=1, finish=3), dict(start=.25, finish=3), dict(initial_size=40), dict(initial_size=.75),
     dict(initial_size=[32,48]), dict(final_size=48), dict(final_size=[48,64]), dict(increase_mode='epoch'), dict(increase_mode='Epoch', multiple_of=16)], ids=str)

@@ -72,6 +72,7 @@ def test_rows_of_skipped_epochs_stay_as_fastai_makes_them():
     plain.fit(4, start_epoch=3)
     assert [len(l) for l in plain.table.lines]==[5,2,2,2,5]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('event', ['before_fit','before_epoch','before_batch','after_train','after_epoch'])
 def test_what_ends_a_fit_early_leaves_tables_in_order(event):
     class Fails(Callback):

@@ -78,6 +78,7 @@ def test_every_epoch_and_at_end_as_before(tmp_path):
     assert {p.name for p in (tmp_path/'models').glob('each*')}=={f'each_{i}.pth' for i in range(4)}
     assert kept(run(SaveModelCallback('worse', comp=np.less, at_end=True), n_epoch=4))==3
 
+@pytest.mark.slow
 def test_a_best_that_is_kept_from_fit_to_fit():
     "It is beaten by a better epoch of full size alone, and small epochs take no patience"
     save = SaveModelCallback('worse', comp=np.less, reset_on_fit=False)

@@ -45,6 +45,7 @@ def test_importing_the_package_does_not_import_fastai(imported):
     assert imported['package']==imported['schedule']==[]
     assert 'fastai' in imported['callback'] and imported['name']=='progressive_resize'
 
+@pytest.mark.slow
 def test_the_import_adds_no_progress_bar(imported): assert imported['callbacks']==[3,True]
 
 def test_nobody_else_needs_lightning(imported): assert 'pip install lightning' in imported['lightning']

@@ -103,6 +103,7 @@ def test_the_model_sees_one_full_size_batch():
     learn.fit(1)
     assert shapes[0][0] == (8,3,32,32)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0,2])
 def test_weights_are_bit_identical_with_and_without(workers):
     def fit(preallocate):

@@ -98,6 +98,7 @@ def test_nothing_is_written(tmp_path, capsys):
     preview(learn)
     assert [*tmp_path.iterdir()]==[] and capsys.readouterr().out==''
 
+@pytest.mark.slow
 def test_other_arguments_than_the_learners():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     p = preview(learn, initial_size=16, increase_mode='epoch')

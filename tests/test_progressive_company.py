@@ -97,6 +97,7 @@ def test_csv_logger(tmp_path):
     assert list(log.columns) == ['epoch','train_loss','valid_loss','time','size'] and list(log.epoch)==[0,1,2,3]
     assert learn.seen.train == due(32)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fit', ['fit_one_cycle','fit_flat_cos'])
 def test_schedulers(fit):
     learn = learner(make_dls(*aug_transforms()), pr())
@@ -170,6 +171,7 @@ def test_persistent_workers():
     assert learn.seen.train == due(32)
     assert len(pids)==4 and all(p==pids[0] for p in pids)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dynamic', [False])
 def test_torch_compile(dynamic):
     "Full size is compiled first, for training and evaluation, and never again"

@@ -41,6 +41,7 @@ def test_exception_in_the_model():
     with pytest.raises(Boom): learn.fit(4)
     check_untouched(learn, dls)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0,2])
 def test_a_real_ctrl_c(workers, request):
     "SIGINT from outside, in the middle of an epoch"

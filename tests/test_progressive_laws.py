@@ -597,12 +597,14 @@ def weights(make, *cbs, before=noop):
     return [v.clone() for v in learn.model.state_dict().values()],torch.stack(learn.recorder.losses)
 
 full_size = SizeSchedule((64,))
+@pytest.mark.slow
 @pytest.mark.parametrize('name', exact)
 def test_full_size_throughout_is_the_training_without_it_to_the_bit(name):
     "A schedule of one size, with its looking, dry run and trial, changes nothing"
     (a,la),(b,lb) = weights(exact[name]),weights(exact[name], ProgressiveResize(schedule=full_size, verbose=False))
     assert torch.equal(la, lb) and all(map(torch.equal, a, b))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', exact)
 def test_trying_changes_nothing(name):
     def pr(**kwargs): return ProgressiveResize(increase_by=8, verbose=False, **kwargs)
@@ -625,6 +627,7 @@ def test_a_preview_of_items_that_come_only_once_is_refused():
     with pytest.raises(ValueError, match='cannot be read without consuming them: expected a loader whose items can be read again'):
         weights(exact['a_dataset_that_draws_from_what_cannot_be_copied'], before=look)
 
+@pytest.mark.slow
 def test_a_preview_leaves_persistent_workers_alone():
     def make(): return dict(dls=loaders(lambda i: (halves(i)+torch.rand(1),i%2), num_workers=1, persistent_workers=True))
     (a,la),(b,lb) = weights(make),weights(make, before=look)
@@ -754,6 +757,7 @@ def test_the_escape_stands_in_the_message():
         learner(loaders(), ProgressiveResize(increase_by=8), model=nn.Sequential(nn.Conv2d(3,4,8,8), Flatten(), nn.Linear(256,2))).fit(4)
     assert '..' not in str(e.value)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('train', [True, False])
 def test_torchvisions_detection_model_behind_a_callback(train):
     from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn

@@ -118,6 +118,7 @@ class Slow(tud.Dataset):
         if i%4==0: time.sleep(self.late)
         return self.transform(picture(i, (80,100))),i
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize('small', [False,True])
 def test_batches_out_of_order(door, small):
@@ -868,6 +869,7 @@ def two(tmp_path_factory):
 def test_a_loop_that_would_train_on_all_items_in_every_process_is_refused_in_words(two, how):
     for o in two: assert o[how].startswith('ValueError: `sized_loader`: each of 2 processes would train on all items') and 'accelerator.prepare(loader)' in o[how]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['before','small'])
 def test_a_loop_over_what_accelerate_makes_of_a_loader(two, how):
     for o in two: assert o[how]['sizes']==[s for s,_ in due(32)] and o[how]['length']==8
@@ -1180,6 +1182,7 @@ def test_a_learner_is_exported(tmp_path):
     with again.no_bar(), again.no_logging(): assert again.predict(picture(0))[2].shape==(2,)
     learn.fit(1)   # the learner itself trains on
 
+@pytest.mark.slow
 def test_a_loop_loads_neither_fastai_nor_pandas_nor_matplotlib():
     code = ("import sys; from fastresize import sized_loader, size_schedule; sized_loader, size_schedule; "
             "print(*[m for m in ('fastai','pandas','matplotlib','lightning') if m in sys.modules], 'end')")

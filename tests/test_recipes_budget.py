@@ -186,6 +186,7 @@ def test_at_full_size_too(monkeypatch):
     p = fit()
     assert abs(clock.now-30)<=clock.longest and learn.n_epoch==len(learn.recorder.values)<p.n_full and {*learn.seen.train}=={(64,64)}
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fit', ['fine_tune','fit_one_cycle','fit_flat_cos'])
 def test_other_ways_to_fit(monkeypatch, fit):
     learn,clock,run = in_time(monkeypatch, speeds['slower at the end'], fit=fit)

@@ -63,6 +63,7 @@ def test_a_splitters_last_group_and_a_given_head():
     learn.fit_fixres(48, 1, 1e-2, head=learn.model[0])
     assert torch.equal(before['6.weight'], learn.model[6].weight) and not torch.equal(before['0.weight'], learn.model[0].weight)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('exc', [None, Boom('b'), KeyboardInterrupt(), CancelFitException()])
 def test_everything_is_put_back(exc):
     cbs = ProgressiveResize(increase_by=8, verbose=False),GrowWithSize({(nn.Dropout,'p'): (0.,.1)}),MixUp()

@@ -19,6 +19,7 @@ def dropout(learn): return learn.model[3].p
 fits = dict(fit=lambda l: l.fit(4), fit_one_cycle=lambda l: l.fit_one_cycle(4), fit_flat_cos=lambda l: l.fit_flat_cos(4),
             resumed=lambda l: l.fit_one_cycle(4, start_epoch=2))
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', fits)
 def test_each_batch_has_the_value_of_its_size(name):
     acts = Acts(dropout)
