@@ -21,6 +21,7 @@ def test_every_sequence_is_a_list(made):
     for b,names in (((x,torch.zeros(2,1,8,8)),[0]), (dict(a=x, b=torch.zeros(2,1,8,8)),['a'])): assert BatchSpec(b, pictures=made(names)).images(b)==[x]
     assert resize_batch(x, size=made([4,6]))[0].shape[-2:]==(4,6)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('made', [hydra, UserList])
 def test_every_sequence_is_a_list_for_recipes(made):
     learn = learner(make_dls())

@@ -138,6 +138,7 @@ def test_loaders_of_any_length(files, kwargs, workers):
     learn.fit(4)
     assert learn.seen.train==due(4*n) and came.sizes[:n]==due(4*n)[:n]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['weighted','partial'])
 def test_weighted_and_partial_loaders(files, kind):
     dls,came = photo_dls(files, Resize(64), workers=2)
@@ -147,6 +148,7 @@ def test_weighted_and_partial_loaders(files, kind):
     n = len(dls.train)
     assert learn.seen.train==due(4*n) and came.sizes[:n]==due(4*n)[:n]
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0,2])
 def test_items_that_are_skipped(files, workers):
     dls,came = photo_dls(files, _Skip(), Resize(64), workers=workers)
@@ -517,6 +519,7 @@ def test_a_file_that_changes_is_decoded_anew(files, tmp_path):
     learn.fit(2)
     assert max(learn.paint.blue[:8])<.8 and min(learn.paint.blue[8:])>.95
 
+@pytest.mark.slow
 @pytest.mark.parametrize('exc', [KeyboardInterrupt(), CancelFitException(), Boom('b')], ids=str)
 def test_nothing_is_left_on_disk(files, exc):
     dls,_ = photo_dls(files, Resize(64), workers=2)

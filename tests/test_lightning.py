@@ -450,6 +450,7 @@ def test_a_decoder_that_makes_another_size(each):
         def __iter__(self): return ((torch.rand(10,3,64,64),torch.arange(10)%2) for _ in range(8))
     assert fitted(steered(dl := Deaf(each)), (dl,))[0].train_sizes==(due(32) if each else per_epoch)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('each', [True,False])
 @pytest.mark.parametrize('stop', [13,18,21])
 def test_a_training_with_a_decoder_resumes_in_mid_epoch(each, stop, tmp_path):
@@ -628,6 +629,7 @@ class Forwards(Module):
         return self.model(x)
     def configure_optimizers(self): return torch.optim.AdamW(self.parameters(), .01)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kwargs', [{}, dict(precision='bf16-mixed'), dict(precision='bf16-true'), dict(accumulate_grad_batches=2)], ids=str)
 def test_a_step_at_full_size_comes_first_and_leaves_no_trace(kwargs):
     def train(preallocate):

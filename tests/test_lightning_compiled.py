@@ -98,6 +98,7 @@ def test_arguments_of_many_kinds(cb):
     note,_ = fitted(modules['static'](), cb=ProgressiveResizeCallback(increase_by=16, verbose=False, **cb))
     assert [*dict.fromkeys(note.sizes)]==[32,48,64] and len({*note.n})==1
 
+@pytest.mark.slow
 def test_validation_loaders_of_several_sizes():
     with torch._dynamo.config.patch(recompile_limit=16): note,_ = fitted(modules['static'](), [tensors(20),tensors(10, (96,96))])
     assert len(note.n)==1+32+4*3 and len({*note.n})==1
@@ -121,6 +122,7 @@ def test_a_resumed_training_compiles_what_is_left(tmp_path):
     note,_ = fitted(modules['static'](), cbs=[ModelCheckpoint(tmp_path/'other')], ckpt_path=next(tmp_path.glob('epoch=2*.ckpt')))
     assert {*note.sizes}=={64} and len({*note.n})==1 and note.n[0]==2   # at full size, for training and for evaluation
 
+@pytest.mark.slow
 def test_a_module_that_cannot_be_copied_trains():
     class Asks(Module):
         def training_step(self, batch, i): return super().training_step(batch, i)*(1+self.trainer.current_epoch)
@@ -128,6 +130,7 @@ def test_a_module_that_cannot_be_copied_trains():
     note,_ = fitted(Asks(compiled(small_model(), dynamic=False)))
     assert [*dict.fromkeys(note.sizes)]==[32,48,64]
 
+@pytest.mark.slow
 def test_what_a_compiled_module_tries_leaves_no_trace():
     "`torch.compile(module)` puts functions that belong to the module in the place of its methods"
     module = Silent(small_model())

@@ -164,6 +164,7 @@ def wandb_run(monkeypatch):
     yield run
     run.finish()
 
+@pytest.mark.slow
 def test_wandb(wandb_run, monkeypatch):
     from fastai.callback import wandb as fw
     monkeypatch.setattr(Learner, 'gather_args', lambda self: {})  # what fails with fastcore 2.2
@@ -192,6 +193,7 @@ def advised(learn, **kwargs):
 
 two_parts = lambda: nn.Sequential(nn.Conv2d(3,8,3,2), nn.Sequential(nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2)))
 
+@pytest.mark.slow
 def test_a_frozen_body_is_worth_a_word():
     learn = learner(make_dls(*aug_transforms()), resize(verbose=True), model=two_parts(), splitter=lambda m: [params(m[0]),params(m[1])])
     learn.freeze()
@@ -309,6 +311,7 @@ def test_what_a_training_has_saved_is_said(capsys, clock):
     assert 'Images of 32 px took 0.50 of the time of 64 px images; all training batches took about 0.69 of their time at full size.\n' in out
     assert 'no speed-up' not in out
 
+@pytest.mark.slow
 def test_where_it_did_not_pay_the_likeliest_reason_is_said(capsys, clock):
     out = worth(capsys, clock, lambda h: 60)
     assert 'took about 1.00 of their time at full size. Progressive resizing gave no speed-up in this run: either the steps are too short' in out

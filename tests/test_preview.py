@@ -60,6 +60,7 @@ def test_every_pipeline(name):
     assert [*p.paces][0]==p.schedule.initial and [*p.paces][-1]==p.schedule.final==((48,64) if name=='rectangle' else (64,64))
     assert len(learn.seen.train)==0  # the user's own callbacks take no part
 
+@pytest.mark.slow
 def test_no_trace():
     learn = trained(metrics=accuracy)
     learn.add_cb(ProgressiveResize(increase_by=8))
@@ -71,6 +72,7 @@ def test_no_trace():
     assert learn.recorder.values==values and [(f,f.size,f.mode) for f,_,_ in sizes]==sizes
     assert all(cb.learn is learn for cb in learn.cbs)
 
+@pytest.mark.slow
 def test_a_training_after_it_is_the_same():
     def losses(look):
         set_seed(1)
@@ -299,6 +301,7 @@ def test_the_call_to_write():
     flat = of({**paces, (32,32): [0.,0.1,0.,0.]}, arguments=dict(increase_by=8))
     assert flat.suggested is None and str(flat).endswith(' Stay at full size.')
 
+@pytest.mark.slow
 def test_what_was_tried_is_suggested():
     "The learner's own arguments and those of the call, but not what says nothing about the training"
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8, verbose=False, schedule=None))

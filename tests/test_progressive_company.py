@@ -4,6 +4,7 @@ from util import *
 
 def pr(**kwargs): return ProgressiveResize(increase_by=8, **kwargs)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make', [lambda: make_dls(*aug_transforms()), torch_dls])
 @pytest.mark.parametrize('mix', [MixUp,CutMix])
 def test_mixup_and_cutmix(make, mix):

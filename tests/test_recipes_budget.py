@@ -48,6 +48,7 @@ def test_how_many_fit():
     assert p.seconds<=60<p.with_epochs(p.n_epoch+1).seconds
     with pytest.raises(ValueError, match='`minutes`=0.01: expected at least 0.0'): by_hand().fit_into(.01)
 
+@pytest.mark.slow
 def test_a_preview_of_minutes():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8))
     p = learn.preview_resize(minutes=.5, n_batch=2, show_plot=False)
@@ -67,6 +68,7 @@ class SlowNet(nn.Module):
         self.clock.sleep(.01*x.shape[-1]**2/64**2)
         return self.m(x)
 
+@pytest.mark.slow
 def test_a_longer_budget_is_measured_longer(monkeypatch, clock):
     calls,measure = [],fastresize.preview._measure
     monkeypatch.setattr(fastresize.preview, '_measure', lambda *args: calls.append(args[2]) or measure(*args))
@@ -91,6 +93,7 @@ def test_the_epochs_that_fit_are_trained(clock):
     p = full.fit_minutes(.02, fit='fit', verbose=False)
     assert len(full.recorder.values)==full.n_epoch==p.n_full>0 and {*full.seen.train}=={(64,64)} and 1.08<clock.now-start<=1.2
 
+@pytest.mark.slow
 def test_a_time_that_is_too_short():
     for cbs in ([], [ProgressiveResize(increase_by=8, verbose=False)]):
         learn = learner(make_dls(*aug_transforms()), *cbs)

@@ -77,6 +77,7 @@ def test_every_experiment_that_a_page_names_is_in_the_table():
         arms = {o for quoted in re.findall(r'--arms "([^"]+)"', page.read_text()) for o in quoted.split(';')}
         assert arms<={k for e in experiments.values() for k in e.arms}
 
+@pytest.mark.slow
 def test_bare_steps_are_as_many_as_those_of_their_training(module, pictures, tmp_path):
     arms = [f'{bare}{k}' for k in ('full','batch','epoch') for bare in ('','bare ')]
     rows = smoke(module, 'model-bound', pictures, tmp_path/'out', arms=';'.join(arms), seconds=True)
