@@ -10,7 +10,7 @@ killed even, goes on where it was.
     python benchmarks/run.py imagenette --report                         # the table, from the file alone
 
 What is timed is the training alone, without validation. Differences are paired: each seed against the same seed at full size, or of
-what else the experiment compares with. *No worse* is a one-sided paired t-test against a loss of one point. Bare steps are those of
+what else the experiment compares with, trained on the same device; the seeds may come from several devices, and each counts once. *No worse* is a one-sided paired t-test against a loss of one point. Bare steps are those of
 the model on batches that lie ready: their share of the time, by that of their training, is the training's efficiency.
 """
 import json, math, os, time
@@ -106,7 +106,7 @@ def read(file):
     if text and not text.endswith('\n'): file.write_text(text[:text.rfind('\n')+1])
     return [json.loads(o) for o in file.read_text().splitlines()]
 
-identity = 'arm','seed','kind','device','threads','arguments'
+identity = 'arm','seed','kind','threads','arguments' # of a training, wherever it is done
 
 def equal_epochs(arm, e, rows, a):
     "As many epochs as take the time of the reference: those in the file, or by the ratio of its seconds on an idle machine"
@@ -116,30 +116,48 @@ def equal_epochs(arm, e, rows, a):
     return round(a['epochs']*median(ratios)) if ratios else None
 
 def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
-    "The trainings that are not in the file yet, seed by seed, each seed in an order of its own"
-    e = experiments[name]
-    done = [tuple(r[k] for k in identity) for r in rows]
+    """The trainings that are not in the file yet, seed by seed, each seed in an order of its own
+
+    An accuracy may come from another device, if that of the reference comes from it too."""
+    e,found = experiments[name],{}
+    def key(r): return json.dumps([r[k] for k in identity], sort_keys=True)
+    for r in rows:
+        if kind=='accuracy' or r['device']==device: found.setdefault(key(r), set()).add(r['device'])
     for seed,order in interleaved(arms or e.arms, seeds, first):
-        for arm in order:
-            if e.arms[arm].seconds_only and kind!='seconds': continue
+        wanted = {}
+        for arm in dict.fromkeys([*order, e.reference]):
+            if arm is None or (e.arms[arm].seconds_only and kind!='seconds'): continue
             args = {**a, **e.arms[arm].changes}
             if e.arms[arm].equal_time:
                 if kind=='seconds': continue
                 args['epochs'] = equal_epochs(arm, e, rows, args)
                 if not args['epochs']: continue   # nothing is known of the seconds yet
-            row = dict(experiment=name, arm=arm, seed=seed, kind=kind, device=device, threads=threads, arguments=args)
-            if tuple(row[k] for k in identity) not in done: yield row
+            wanted[arm] = dict(experiment=name, arm=arm, seed=seed, kind=kind, device=device, threads=threads, arguments=args)
+        there = {arm: found.get(key(row), set()) for arm,row in wanted.items()}
+        reference = there.get(e.reference, set())
+        unpaired = [arm for arm in order if arm in wanted and arm!=e.reference and not there[arm] & reference]
+        for arm in order:
+            needed = arm in unpaired or (arm==e.reference and (unpaired or not reference))
+            if needed and device not in there[arm]: yield wanted[arm]
 
 def time_ratios(rows, arm, reference):
     "Seconds of an arm over those of the reference, round by round of an idle machine"
-    took = {(r['arm'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
-    return [s/took[reference,seed] for (o,seed),s in took.items() if o==arm and (reference,seed) in took]
+    took = {(r['arm'],r['device'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
+    return [s/took[reference,*where] for (o,*where),s in took.items() if o==arm and (reference,*where) in took]
+
+def points(rows, arm, metric):
+    "The metric of an arm in points, by device and seed"
+    return {(r['device'],r['seed']): 100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r}
+
+def by_seed(values):
+    "One value for each seed: of the device that comes first"
+    return [*{seed: v for (_,seed),v in reversed(values.items())}.values()][::-1]
 
 def paired(rows, arm, reference, metric):
-    "Differences of an arm to the reference in points, seed by seed"
+    "Differences of an arm to the reference in points, both of the same seed and device"
     if arm==reference: return []
-    of = {(r['arm'],r['seed']): 100*r[metric] for r in rows if r['kind']=='accuracy' and metric in r}
-    return [v-of[reference,seed] for (o,seed),v in of.items() if o==arm and (reference,seed) in of]
+    base = points(rows, reference, metric)
+    return by_seed({k: v-base[k] for k,v in points(rows, arm, metric).items() if k in base})
 
 def interval(d):
     "Half of the 95 % interval of the mean, or None for less than two"
@@ -150,26 +168,27 @@ def no_worse(d, points=1):
     return float(stats.ttest_1samp(d, -points, alternative='greater').pvalue) if len(d)>1 and stdev(d) else None
 
 def summary(name, rows):
-    "The tables of an experiment, one for each device that it was trained on"
-    e = experiments[name]
-    tables = [(d,table(summary_rows(e, [r for r in rows if r['device']==d]))) for d in dict.fromkeys(r['device'] for r in rows)]
-    res = [f'{e.description}, {d}\n{t}' for d,t in tables if t]
-    return '\n\n'.join(res) or f'{e.description}: no training in the file yet'
+    "The table of an experiment, with the devices that it was trained on"
+    e,devices = experiments[name],[*dict.fromkeys(r['device'] for r in rows)]
+    t = table(summary_rows(e, rows, devices))
+    return f'{e.description}, {" and ".join(devices)}\n{t}' if t else f'{e.description}: no training in the file yet'
 
-def summary_rows(e, rows):
-    "A line for each arm, from trainings on one device"
+def summary_rows(e, rows, devices):
+    "A line for each arm: accuracy from all devices, time from each of them"
     to,there = f'points to {"full size" if e.reference=="full" else e.reference}',f'{e.metric} at the test size'
-    return [{'training': arm, **accuracy_cells(e, rows, arm, e.metric, to), **accuracy_cells(e, rows, arm, there, f'{to} there'),
-             'of the time': time_cell(time_ratios(rows, arm, e.reference))} for arm in e.arms if any(r['arm']==arm for r in rows)]
+    def times(arm): return {'of the time'+(f', {d}' if len(devices)>1 else ''): time_cell(time_ratios([r for r in rows if r['device']==d], arm, e.reference))
+                            for d in devices}
+    return [{'training': arm, **accuracy_cells(e, rows, arm, e.metric, to), **accuracy_cells(e, rows, arm, there, f'{to} there'), **times(arm)}
+            for arm in e.arms if any(r['arm']==arm for r in rows)]
 
 def accuracy_cells(e, rows, arm, metric, to):
     "The mean over the seeds, and the difference to the reference"
-    values = [100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r]
+    values = by_seed(points(rows, arm, metric))
     if not values: return {}
     d = paired(rows, arm, e.reference, metric)
     pm,p = interval(d),no_worse(d)
     res = {f'{metric} (%)': f'{mean(values):.1f}', to: f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else ''}
-    if metric==e.metric: res = {'seeds': str(len(values)), **res, 'p (no worse by 1 point)': f'{p:.2g}' if p is not None else ''}
+    if metric==e.metric: res = {'seeds': str(len(d) or len(values)), **res, 'p (no worse by 1 point)': f'{p:.2g}' if p is not None else ''}
     return res
 
 def time_cell(ratios): return f'{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else ''

@@ -262,6 +262,22 @@ def test_what_a_results_file_says(module):
     assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5))==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5)) is None
     words = run.summary('imagenette', rows+seconds)
     assert '+1.2 ± 0.6' in words and '0.55 (0.50 to 0.60)' in words
-    other = [{**o, 'device':'B', 'accuracy':.5} for o in rows]
-    a,b = run.summary('imagenette', rows+seconds+other).split('\n\n')   # devices are not mixed
-    assert a==words and '5 epochs, B\n' in b and '+0.0' in b and '0.55' not in b
+    assert run.paired([*rows, *[{**o, 'device':'B', 'accuracy':.5} for o in rows]], 'batch', 'full', 'accuracy')==d, 'each seed counts once'
+    other = [row(arm, 5, device='B', accuracy=a, seconds=1.) for arm,a in (('full',.5),('batch',.6))]
+    assert run.paired(rows+other, 'batch', 'full', 'accuracy')==pytest.approx([*d, 10])
+    assert run.paired([*rows, other[0], row('batch', 5, accuracy=.9)], 'batch', 'full', 'accuracy')==d, 'pairs are from one device'
+    words = run.summary('imagenette', rows+seconds+other)
+    assert '5 epochs, A and B\n' in words and '0.55 (0.50 to 0.60)' in words and 'of the time, A' in words and 'of the time, B' not in words
+
+def test_a_seed_from_another_device_is_not_trained_again_if_it_is_whole(module):
+    run = module('run')
+    args = {**run.experiments['growing'].arguments, 'workers': 0, 'data': 'flowers'}
+    def row(arm, device, kind='accuracy', seed=100): return dict(arm=arm, seed=seed, kind=kind, device=device, threads=1, arguments=args, accuracy=.5, idle=True)
+    def left(rows, arms=None, kind='accuracy'): return {o['arm'] for o in run.todo('growing', rows, args, 1, 100, kind, 'B', 1, arms)}
+    whole = [row(o, 'A') for o in ('full','batch','gentle')]
+    assert left([])=={'full','batch','gentle'} and left(whole)==set()
+    assert left(whole[:2])=={'full','gentle'}, 'what is missing is trained with its reference'
+    assert left([*whole[:2], row('gentle', 'B')])=={'full'} and left([*whole[:2], row('full', 'B')])=={'gentle'}
+    assert left(whole[:1])=={'full','batch','gentle'} and left(whole[1:])=={'full','batch','gentle'}
+    assert left(whole[:2], ['batch'])==set() and left(whole[:1], ['full'])==set()
+    assert left([{**o, 'kind':'seconds'} for o in whole], kind='seconds')=={'full','batch','gentle'}, 'seconds are those of a device'
