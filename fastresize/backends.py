@@ -34,12 +34,13 @@ def item_or_last(
 
 def spec_and_warning(
     sample, # A batch
-    warn, # Called with a warning if it has boxes in pixels
+    warn, # Called with a warning if it has boxes or points that do not follow the images
+    method:str='interpolate', # How images are resized
     **kwargs, # Passed on to `BatchSpec`
 ) -> BatchSpec:
-    "Return the `BatchSpec` of a batch, and warn if its targets look like boxes or points in pixels, which are not scaled with the images"
+    "Return the `BatchSpec` of a batch, and warn if its targets look like boxes or points that do not follow the images"
     spec = BatchSpec(sample, **kwargs)
-    if message := boxes_warning(spec, sample): warn(message)
+    if message := boxes_warning(spec, sample, method): warn(message)
     return spec
 
 class SizeBackend:
@@ -124,7 +125,8 @@ class SizeBackend:
         b, # A batch as the loader made it
         size:tuple, # Its size in the schedule
     ):
-        "Resize the batch, unless it has its size already"
+        "Resize the batch, unless it has its size already; None, as some `collate_fn` return it, stays None"
+        if b is None: return
         b = to_device(b, self.device)
         if self.spec is None or self.full_size is None: self.inspect(b)
         loaded_size = self.spec.size(b)

@@ -8,7 +8,7 @@ __all__ = ['target_modes', 'rebuild', 'map_tensors_with_path', 'map_tensors', 't
            'boxes_warning', 'no_image_message']
 
 # %% ../nbs/02_batch.ipynb #0908f070
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 
@@ -31,10 +31,12 @@ def rebuild(
     children, # `(key, child)` pairs of the new object
 ): # An object of the same type
     "Return an object like `o` with other children"
-    if isinstance(o, (tuple,list)):
-        values = [v for _,v in children]
-        return type(o)(*values) if hasattr(o, '_fields') else type(o)(values)
+    values = [v for _,v in children]
+    if isinstance(o, tuple): return tuple.__new__(type(o), values)   # named or not
     res = copy(o)
+    if isinstance(o, list):
+        res[:] = values
+        return res
     for k,v in children:
         if isinstance(o, Mapping): res[k] = v
         else: object.__setattr__(res, k, v)   # a frozen dataclass too
@@ -124,7 +126,11 @@ def _is_finer(size, image_size):
 # %% ../nbs/02_batch.ipynb #d187d359
 target_modes = 'nearest','nearest-exact','bilinear','bicubic','area','max'
 
-def _as_names(names): return None if names is None else [names] if isinstance(names, (int,str)) else [*names]
+def _as_names(names):
+    if names is None or isinstance(names, (int,str)): return None if names is None else [names]
+    expect(isinstance(names, Iterable) and all(isinstance(o, (int,str)) for o in names), 'pictures', names, 'positions, keys or attributes of the inputs, or None')
+    return [*names]
+
 def _is_named(path, name): return path[0]==name if isinstance(name, int) else name in path
 
 def check_targets(
@@ -132,7 +138,7 @@ def check_targets(
 ):
     "Raise `ValueError` unless `resize_targ` is accepted"
     values = resize_targ.values() if isinstance(resize_targ, Mapping) else [resize_targ]
-    expect(all(v in (None,True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
+    expect(all(v is None or isinstance(v, (bool,str)) and v in (True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
            f'None, True, False, one of {", ".join(target_modes)}, or a dict of these by key or position')
 
 def _image_lists(tensors):
@@ -141,6 +147,18 @@ def _image_lists(tensors):
     for path,t in tensors:
         if len(path)>1: lists.setdefault(path[:-1], []).append(t if isinstance(path[-1], int) else None)
     return {path for path,ts in lists.items() if is_image_list(ts)}
+
+def _first_path(path):
+    "Return `path` with the first item of each list in it"
+    return tuple(0 if i and isinstance(k, int) else k for i,k in enumerate(path))
+
+def _lists_of(tensors, n):
+    "Return the paths of the lists that hold something for each of `n` items"
+    found = {}
+    for path,_ in tensors:
+        for i,k in enumerate(path[1:], 1):
+            if isinstance(k, int): found.setdefault(path[:i], set()).add(k)
+    return {path for path,ks in found.items() if ks=={*range(n)}}
 
 def _is_another_image(t, first):
     "Return True if `t` is an image like `first`, not a class map or heatmap over its pixels, and large enough to be one"
@@ -161,7 +179,8 @@ class _RoleFinder:
         self.sizes,self.varies = [tuple(t.shape[-2:]) for _,t in images],bool(images) and self.image.ndim<4
         self.roles = {path: 'image' for path,_ in images}
         others = [(path,t) for path,t in tensors if path not in self.roles] if images else []
-        found = {path: role for path,t in others if (role := self._find_role(path, t, path[0]>=n))}
+        self.item_lists = _lists_of(tensors, self._n_images()) if images else set()
+        found = self._find_roles(others, n)
         self.roles.update(found)
         self.targets = {path for path in found if path[0]>=n or not splits}
 
@@ -193,21 +212,38 @@ class _RoleFinder:
         option = self.resize_targ
         return next((v for k,v in option.items() if _is_named(path, k)), None) if isinstance(option, Mapping) else option
 
-    def _is_dense(self, path, t, option):
+    def _n_images(self):
+        "Return the number of items in the sample"
+        if not self.varies: return len(self.image)
+        return len({path for path in self.roles if path[:-1]==self.first_path[:-1]})
+
+    def _find_roles(self, others, n):
+        "Return the role of each of these `(path, tensor)` pairs that has one; in a list with something for each item, the same for all items"
+        res,of_items = {},{}
+        for path,t in others:
+            if any(path[:i] in self.item_lists for i in range(len(path))): of_items.setdefault(_first_path(path), []).append((path,t))
+        for members in of_items.values():
+            found = [self._find_role(path, t, path[0]>=n, of_item=True) for path,t in members]
+            common = all(found) and next((role for role in ('image','class','peaks') if role in found), found[0])   # an empty mask looks like a heatmap
+            res.update((path,common) for path,_ in members if common or self.varies)
+        res.update((path,self._find_role(path, t, path[0]>=n)) for path,t in others if path not in res)
+        return {path: role for path,role in res.items() if role}
+
+    def _is_dense(self, path, t, option, of_item):
         "Return True if `t` has the shape of a dense target of an image"
-        if self.varies:
-            if not (len(path)>1 and t.ndim>=2): return False   # for a list of single images: an item of a list, or several for one image
+        if self.varies or of_item:
+            if not (len(path)>1 and t.ndim>=2): return False   # an item of a list, or several for one image
         elif t.ndim<3 or len(t)!=len(self.image): return False
         finer = option not in (None,False) or t.ndim==self.image.ndim and t.shape[-3]==self.image.shape[-3]   # an image, as in super-resolution
         return any(_is_fraction_of(t.shape[-2:], size) or finer and _is_finer(t.shape[-2:], size) for size in self.sizes)
 
-    def _find_role(self, path, t, is_target):
-        "Return how the tensor `t` changes with the size, or None if it does not"
+    def _find_role(self, path, t, is_target, of_item=False):
+        "Return how the tensor `t` of the batch, or of one of its items, changes with the size, or None if it does not"
         option = self._targ_option(path)
         if is_a(t, 'TensorPoint'): return 'points' if is_target and option is not False else None
         named = isinstance(self.resize_targ, Mapping) and option not in (None,False)
         if option is False and (is_target or len(path)>1) or t.ndim<2: return
-        if not named and not self._is_dense(path, t, option): return
+        if not named and not self._is_dense(path, t, option, of_item): return
         if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
         if is_channels_last(t): return
         if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed
@@ -221,7 +257,9 @@ class BatchSpec:
 
     A tensor is identified by its path: its position in the batch, then keys, attributes and positions inside. `roles` maps the path of
     every tensor that changes with the size to `image`, `class` (nearest neighbor), `peaks` (maximum), `points` or `('mode', mode)`; all
-    other tensors are left alone. Items beyond the end of a list in the sample are treated like its first item."""
+    other tensors are left alone. Items beyond the end of a list in the sample are treated like its first item. What the sample did not
+    have is looked at once, in the first batch that has it."""
+    leaves_targets = False # True after `without_targets`
     def __init__(self,
         sample, # A batch, or a few items of one
         n_inp:int=None, # Number of inputs in a tuple or list; by default all but the last element
@@ -247,8 +285,16 @@ class BatchSpec:
         path:tuple, # Path of a tensor
     ) -> str: # One of the values of `roles`, or None
         "Return how the tensor at `path` changes with the size"
-        if path in self.known: return self.roles.get(path)
-        return self.roles.get(tuple(0 if i and isinstance(k, int) else k for i,k in enumerate(path)))
+        return self.roles.get(path if path in self.known else _first_path(path))
+
+    def _add_new(self, b):
+        "Find the roles of the tensors of batch `b` that no earlier batch had"
+        def is_known(path): return path in self.known or _first_path(path) in self.known
+        if all(is_known(path) for path,_ in tensors_with_path(self._root(b))): return
+        spec = BatchSpec(b, self.n_inp, self.names, self.resize_targ, self.single_input)
+        new = {path for path in spec.known if not is_known(path)}
+        self.known,self.targets = self.known|new,self.targets|(spec.targets&new)
+        self.roles.update((path,role) for path,role in spec.roles.items() if path in new and not (self.leaves_targets and path in spec.targets))
 
     def tensors(self, b) -> list: # `(role, tensor)` pairs
         "List the tensors of batch `b` that change with the size"
@@ -273,7 +319,7 @@ class BatchSpec:
     def without_targets(self) -> 'BatchSpec':
         "Return a copy that leaves targets alone"
         res = copy(self)
-        res.roles,res.targets = {p: r for p,r in self.roles.items() if p not in self.targets},set()
+        res.roles,res.targets,res.known,res.leaves_targets = {p: r for p,r in self.roles.items() if p not in self.targets},set(),self.known,True
         return res
 
     def apply(self,
@@ -281,6 +327,7 @@ class BatchSpec:
         b, # A batch
     ): # A new batch like `b`
         "Replace every tensor that changes with the size by `f(role, tensor)`"
+        self._add_new(b)
         def g(path, t):
             role = self.role(path)
             return t if role is None else f(role, t)
@@ -308,24 +355,34 @@ def size_of(
     return next((tuple(t.shape[-2:]) for path,t in tensors_with_path(b) if is_image(t) or len(path)>1 and is_image_list([t])), None)
 
 # %% ../nbs/02_batch.ipynb #859d5a33
+def _coordinates(y):
+    "List the tensors that look like boxes or points, by their shape or key"
+    def looks_so(path, t):
+        named = any(k in ('boxes','bboxes','keypoints','points') for k in path)
+        return t.is_floating_point() and t.numel()>0 and (named or t.ndim==3 and t.shape[-1] in (2,4,5) or t.ndim==2 and t.shape[-1]==4)
+    return [t for path,t in tensors_with_path(y) if looks_so(path, t)]
+
 def has_pixel_coords(
     y, # Targets, or None
 ) -> bool:
     "Return True if a target looks like boxes or points in pixels: by its shape or key, and values beyond 2"
-    def is_coordinates(path, t):
-        named = any(k in ('boxes','bboxes','keypoints','points') for k in path)
-        return t.is_floating_point() and t.numel()>0 and (named or t.ndim==3 and t.shape[-1] in (2,4,5) or t.ndim==2 and t.shape[-1]==4)
-    return any(is_coordinates(path, t) and bool(t.abs().max()>2) for path,t in tensors_with_path(y))
+    return any(bool(t.abs().max()>2) for t in _coordinates(y))
 
 _pixel_coords_warning = ('the targets look like boxes or points in pixels, which are not scaled with the images. Pass them as fractions '
                          "of the image, or as fastai's `TensorBBox` or `TensorPoint`; pass `resize_targ=False` if they are something else")
+_crop_warning = ("the targets look like boxes or points, which `method`='crop' does not move with the images. Pass them as fastai's `TensorBBox` or "
+                 "`TensorPoint`, or use `method='interpolate'`; pass `resize_targ=False` if they are something else")
 
 def boxes_warning(
     spec:BatchSpec, # Spec of the sample
     sample, # A batch
+    method:str='interpolate', # How images are resized
 ) -> str: # A warning, or None
-    "Return a warning if targets look like boxes or points in pixels, unless `resize_targ` is given"
-    if spec.resize_targ is None and has_pixel_coords(spec.split(sample)[1] or sample): return _pixel_coords_warning
+    "Return a warning if targets look like boxes or points that do not follow the images, unless `resize_targ` is given"
+    if spec.resize_targ is not None: return
+    targets = spec.split(sample)[1] or sample
+    if method=='crop': return _crop_warning if any(not is_a(t, 'TensorPoint') for t in _coordinates(targets)) else None
+    if has_pixel_coords(targets): return _pixel_coords_warning
 
 def no_image_message(
     sample, # A batch

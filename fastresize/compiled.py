@@ -11,6 +11,7 @@ import math
 from time import perf_counter
 
 import torch
+from torch.utils.data import DataLoader
 
 from .check import time_str
 from .preflight import is_oom
@@ -50,7 +51,8 @@ def batch_sizes(
     bs:int=None, # Number of items in a batch, if the loader does not tell
 ) -> list:
     "Return the different numbers of items in the batches of a loader: the usual one, and that of a shorter last batch"
-    data,bs = getattr(unwrap_dl(dl), 'dataset', ()),batch_size(dl) or bs
+    dl,bs = unwrap_dl(dl),batch_size(dl) or bs
+    data = dl.sampler if isinstance(dl, DataLoader) else getattr(dl, 'dataset', ())   # a sampler may leave items out
     n = len(data) if hasattr(data, '__len__') else 0
     return [*dict.fromkeys(o for o in (min(n or bs, bs), n%bs) if o)] if bs else []
 
@@ -108,6 +110,7 @@ class CompileCost:
         "Return a message about the cost of compilation if it took more than a tenth of the time, and the cost with fewer sizes"
         fit_seconds,n,seconds = (b-a for a,b in zip(self.start, self._now()))
         n_sizes,gap = len(schedule.sizes),pixels_to_grow(schedule.initial, schedule.final)
+        if not gap: return
         by = 16*math.ceil(gap/64)   # four growths or fewer
         n_fewer = math.ceil(gap/by)+1
         if n<n_sizes or n_fewer>=n_sizes or seconds<_min_fraction*fit_seconds: return

@@ -140,6 +140,8 @@ def _padded(im, box, inside, mode):
 def _filter(resample): return Resampling.BICUBIC if resample==Resampling.BILINEAR else resample
 
 # %% ../nbs/11_items.ipynb #349d7295
+def _shrinks(): return current_ratio.get() is not None and not current_ratio.get().is_full
+
 class _LazyImage:
     "An image whose pixels are not needed yet: it has a `View` until Pillow loads it"
     def __setattr__(self, k, v):
@@ -159,11 +161,12 @@ class _LazyImage:
         return getattr(self, name)(*args)
 
     def _part(self, name, box, size, args, **kwargs):
-        view = self._view.part(box, size, **kwargs) if _is_lazy(self) and min(size)>0 else None
+        view = self._view.part(box, size, **kwargs) if _is_lazy(self) and _shrinks() and min(size)>0 else None   # one that was kept may be used at full size
         return self._load_and_call(name, *args) if view is None else _lazy(view, self._eager_class)
 
     def transpose(self, method):
-        return _lazy(self._view.turned(Transpose(method)), self._eager_class) if _is_lazy(self) else self._load_and_call('transpose', method)
+        is_view = _is_lazy(self) and _shrinks()
+        return _lazy(self._view.turned(Transpose(method)), self._eager_class) if is_view else self._load_and_call('transpose', method)
     def crop(self, box=None):
         l,t,r,b = map(round, box or (0,0,*self.size))
         return self._part('crop', (l,t,r,b), (r-l,b-t), (box,), pad='zeros')
@@ -188,8 +191,6 @@ def _view(im): return im._view if _is_lazy(im) else View.of(_DecodedImage(im))
 
 # %% ../nbs/11_items.ipynb #0126690e
 _decode_eagerly = ContextVar('decode_eagerly', default=False)
-
-def _shrinks(): return current_ratio.get() is not None and not current_ratio.get().is_full
 
 def _load_image(fn, mode=None):
     if not _shrinks() or _decode_eagerly.get() or not isinstance(fn, (str,Path,io.BytesIO)): return _originals['load_image'](fn, mode)

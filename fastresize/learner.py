@@ -81,6 +81,15 @@ def spec_for(
     return partial(BatchSpec, n_inp=None if whole else n_inputs(learn), pictures=pictures, resize_targ=resize_targ, single_input=whole)
 
 # %% ../nbs/09_learner.ipynb #ae100aae
+class _FirstBatch(Callback):
+    "Mark the `SizedDL`s of a loop as started by its first batch, before another callback can raise an error in it; an iteration that another callback begins does not count"
+    order = -1000
+    def before_batch(self):
+        dl = self.learn.dl
+        if type(dl) is not SizedDL: return   # a prediction in the middle of a training
+        while type(dl) is SizedDL: dl.started,dl = True,dl.dl
+        self.learn.remove_cb(self)
+
 class SizedDL(LoaderWrapper):
     "Wrap the loader of `learn` for one loop, in which `make(get, i)` makes batch `i`"
     _wrapper_attrs = 'learn','dl','make','on_break','begin','n','around','started','done'
@@ -93,8 +102,9 @@ class SizedDL(LoaderWrapper):
         around=nullcontext, # Returns the context manager in which all batches are made
     ):
         self.learn,self.dl,self.make,self.on_break,self.begin,self.n,self.around = learn,learn.dl,make,on_break,begin,n,around
-        self.started,self.done = False,False   # the callback that made this sets `started` in the first batch
+        self.started,self.done = False,False
         learn.dl = self
+        learn.add_cbs([_FirstBatch()] if not learn._grab_cbs(_FirstBatch) else [])
 
     def __len__(self): return len(self.dl) if self.n is None else self.n
 
@@ -113,6 +123,9 @@ class SizedDL(LoaderWrapper):
                     except StopIteration:
                         whole = True
                         return
+                    except BaseException:   # Ctrl-C too
+                        self.started = True
+                        raise
                     yield b
         finally:
             if self.started and not whole:
@@ -123,14 +136,12 @@ class SizedDL(LoaderWrapper):
         "Restore the loader of the learner"
         if self.done: return
         self.done = True
+        self.learn.remove_cbs(self.learn._grab_cbs(_FirstBatch))
         while type(self.learn.dl) is SizedDL and self.learn.dl.done: self.learn.dl = self.learn.dl.dl
 
 class WrapsLoader(OnlyTrains):
     "Base class of callbacks that wrap the learner's loader in a `SizedDL`, stored as `sized_dl`, for one loop"
     sized_dl = None
-    def before_batch(self):
-        if self.sized_dl and not self.learn.lock.locked(): self.sized_dl.started = True
-
     def after_train(self):
         "Restore the loader"
         if not self.sized_dl or self.learn.lock.locked(): return

@@ -25,18 +25,19 @@ import torch
 from fastcore.basics import GetAttr, noop, store_attr
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn as warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch.utils._pytree import tree_unflatten
 
-from .auto import Measuring, NotMeasured, as_not_measured, fixed_arguments, pace, repeated, suggest
+from .auto import Measuring, NotMeasured, as_not_measured, fixed_arguments, pace, suggest
 from .batch import rebuild
 from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
 from .prediction import Pace
-from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, try_sizes
+from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, tile_batch, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
-from .trainer import TrainLength, TrainerRun, scale_lrs, true_lengths
+from .trainer import PartsSpec, TrainLength, TrainerRun, parts_of, scale_lrs, true_lengths
 
 _all_ = ['TrainLength','TrainerRun','true_lengths']
 
@@ -89,13 +90,14 @@ def check_first_batch(
     "Run a step at full size, and try every size, on a copy of the module. Raises `torch.OutOfMemoryError` or `SizeError`"
     announce(run)
     t,args = run.trainer,run.args
-    if len(t.fit_loop._combined_loader.flattened)>1 or type(t.strategy).__name__ not in _strategies: return
+    if type(t.strategy).__name__ not in _strategies: return
+    is_one = parts_of(t.fit_loop._combined_loader, batch) is None
     sizes = [run.train.target_size(s) for s in run.schedule.sizes]
-    compiles = is_compiled(t.lightning_module) and type(t.strategy).__name__=='SingleDeviceStrategy'   # inside DDP, PyTorch compiles another graph
+    compiles = is_one and is_compiled(t.lightning_module) and type(t.strategy).__name__=='SingleDeviceStrategy'   # inside DDP, PyTorch compiles another graph
     tries = args.try_sizes and len(sizes)>1
     with t.precision_plugin.train_step_context(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if args.preallocate and not compiles and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
+        if is_one and args.preallocate and not compiles and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
         valid = _valid_items(run) if compiles or tries and args.resize_valid else []
         whys = (_try_sizes(run, batch, sizes),args.resize_valid and _try_validation(run, valid)) if tries else ()
         if compiles: _compile(run, batch, valid)
@@ -135,17 +137,17 @@ def _compile(run, batch, valid):
     "Compile the module for the sizes of training and validation"
     t,n = run.trainer,n_items(batch)/run.larger_batches.bs_factor(run.size_now())
     def train_step(size):
-        b = run.train.resized(repeated(batch, round(n*run.larger_batches.bs_factor(size))), run.train.target_size(size))
+        b = run.train.resized(tile_batch(batch, round(n*run.larger_batches.bs_factor(size)), keep_types=True), run.train.target_size(size))
         with _compiled_copy(t) as module:
-            res = module.training_step(b, 0)
+            res = _call_step(module, 'training_step', b)
             if module.automatic_optimization: run_backward(_loss(res), module)
     def valid_steps(size):
         for items,key,dl in valid:
             o,args = run.backends[key],[key[1]] if len(valid)>1 else []
             for bs in batch_sizes(dl):
-                b = repeated(items, bs)
+                b = tile_batch(items, bs, keep_types=True)
                 if run.args.resize_valid: b = o.resized(b, o.target_size(size))
-                with _compiled_copy(t, False) as module, torch.no_grad(): module.validation_step(b, 0, *args)
+                with _compiled_copy(t, False) as module, torch.no_grad(): _call_step(module, 'validation_step', b, *args)
     compile_sizes(run, t.lightning_module, run.size_now(), run.length.n_batch, train_step, valid_steps)
 
 def _loss(res):
@@ -187,30 +189,40 @@ def _on_trial(module, trainer):
     module.optimizers,module.lr_schedulers = idle(trainer.optimizers),idle([c.scheduler for c in trainer.lr_scheduler_configs] or [None])
     return module
 
+def _call_step(module, name, batch, *args):
+    "Call a step as Lightning does: with `batch_idx` only if the method takes it; `args` are the number of the loader, if there are several"
+    step = getattr(module, name)
+    return step(batch, *[0][:is_param_in_hook_signature(step, 'batch_idx', min_args=2)], *args)
+
 def _try_step(run, name, batch, sizes, spec, *args):
     "Try the module's method `name` at every size; return why that is not possible, or None"
     t,is_split = run.trainer,spec.is_split(batch)
-    def step(m, parts): return getattr(_on_trial(m, t), name)(rebuild(batch, enumerate(parts)) if is_split else parts[0], 0, *args)
+    def step(m, parts):
+        for o,real in zip(m.modules(), t.lightning_module.modules()): o.training = o.training and real.training and name=='training_step'
+        return _call_step(_on_trial(m, t), name, rebuild(batch, enumerate(parts)) if is_split else parts[0], *args)
     return try_sizes(_as_learner(t), spec, tuple(batch) if is_split else (batch,), (), sizes, forward=step)[0]
 
 def _try_sizes(run, batch, sizes):
-    "Try every size by `training_step` if targets are resized, else by `forward`; if that fails, by the other; return why neither works"
-    spec,resize_targ = run.train.spec,run.args.resize_targ
+    "Try every size by `training_step`, or by `forward` if that is not possible; return why neither works"
+    combined,resize_targ = run.trainer.fit_loop._combined_loader,run.args.resize_targ
+    parts,spec = parts_of(combined, batch),run.train.spec
+    if parts: spec = PartsSpec([run.backends[('train',n) if n else 'train'].spec for n in range(len(parts))], combined)
     by_step = partial(_try_step, run, 'training_step', batch, sizes)
-    def by_forward(spec): return try_sizes(_as_learner(run.trainer), spec, spec.split(batch)[0], (), sizes)[0]
-    if not spec.targets and resize_targ is None: return by_forward(spec) and by_step(spec)
-    try: return by_step(spec) and by_forward(spec)
+    try: return (why := by_step(spec)) and (why if parts else try_sizes(_as_learner(run.trainer), spec, spec.split(batch)[0], (), sizes)[0])
     except SizeError as e:
         if resize_targ is not None: raise SizeError(f'{e}. `resize_targ`={resize_targ!r}: None resizes targets only if the loss accepts them') from e
-        if by_step(spec.without_targets()): raise   # it could not be tried without resizing targets
+        if not spec.targets or by_step(spec.without_targets()): raise   # it could not be tried without resizing targets
         run.backends.leave_targets()
 
 def _try_validation(run, valid):
     "Try `validation_step` and its metrics with the items of `_valid_items`; return why that is not possible, or None"
-    for batch,key,_ in valid:
-        if batch is None: return 'no items can be read before training'
-        o,args = run.backends[key],[key[1]] if len(valid)>1 else []
-        try: why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], o.spec, *args)
+    if any(batch is None for batch,*_ in valid): return 'no items can be read before training'
+    todo = [(batch, o := run.backends[key], o.spec, [key[1]] if len(valid)>1 else []) for batch,key,_ in valid]
+    combined = run.trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    if valid and combined._mode!='sequential' and len(valid)>1:
+        todo = [(tree_unflatten([batch for batch,*_ in todo], combined._spec), todo[0][1], PartsSpec([spec for *_,spec,_ in todo], combined), [])]
+    for batch,o,spec,args in todo:
+        try: why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], spec, *args)
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
@@ -219,13 +231,13 @@ def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
     def step(m, size):
-        batch = run.train.resized(repeated(sample, m.loading[0].bs), run.train.target_size(size))
+        batch = run.train.resized(tile_batch(sample, m.loading[0].bs, keep_types=True), run.train.target_size(size))
         with t.precision_plugin.train_step_context(), no_trace(), shadow_step(_as_learner(t)) as (module,_):
             marks,module = [mark(m.device)],_on_trial(module, t)
             params = [p for p in module.parameters() if p.requires_grad]
             opt = _like(t.optimizers[0])(params, lr=0.)   # the copy shares the weights
-            while len(marks)<4 and (len(marks)<2 or seconds_between(marks[0], marks[-1])<1.5):
-                _loss(module.training_step(batch, 0)).backward()
+            while len(marks)<4 and (m.n_process>1 or len(marks)<2 or seconds_between(marks[0], marks[-1])<1.5):   # as many in all processes
+                _loss(_call_step(module, 'training_step', batch)).backward()
                 opt.step()
                 opt.zero_grad()
                 marks.append(mark(m.device))
@@ -241,7 +253,7 @@ def _suggest(cb, run, sample):
     n_epoch,n_batch = (max(1, math.ceil(n.n_epoch)),int(n.n_batch)) if finite else (1,100)
     with warnings.catch_warnings(), as_not_measured():
         warnings.simplefilter('ignore')
-        m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample))
+        m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample), t.world_size)
         return suggest(m, cb.growth, fixed_arguments(cb), n_epoch, (n_batch,0), try_items=False)
 
 def choose(
@@ -367,7 +379,7 @@ class ProgressiveResizeCallback(L.Callback):
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         values = {k: torch.tensor(float(v)) for k,v in size_columns(size, ['size'] if square else ['height','width']).items()}   # a number would synchronize
         log = partial(self.log_dict, on_step=True, on_epoch=False, batch_size=1)
-        log({f'progressive_resize_{k}': v for k,v in values.items()}, prog_bar=False, logger=True)
+        if trainer.loggers: log({f'progressive_resize_{k}': v for k,v in values.items()}, prog_bar=False, logger=True)
         log(values, prog_bar=True, logger=False)
 
     def on_train_end(self, trainer, pl_module):

@@ -160,7 +160,7 @@ class SizeLog:
         square:bool=True, # True if all known sizes are square
     ):
         self.learn,self.square,self.size,self.rec,self.timer = learn,square,None,getattr(learn, 'recorder', None),BatchTimer()
-        self.values,csv_columns = getattr(self.rec, 'values', None),csv_size_columns(learn)   # `values` is a new list in each fit
+        csv_columns = csv_size_columns(learn)
         self.columns = csv_columns if csv_columns is not None else ['size'] if square else ['height','width']
         self.orig_names = getattr(self.rec, 'metric_names', None)
         self._set_names(with_size=True)   # for loggers that write a header before the first epoch
@@ -183,7 +183,7 @@ class SizeLog:
         row:list, # Values that the recorder logs after an epoch
     ):
         "Pass a row to the learner's logger, with the size if the row is complete"
-        if self.rec.values is not self.values:   # this log belongs to an earlier fit that was interrupted
+        if not any(vars(cb).get('log') is self for cb in self.learn.cbs):   # its callback was removed after an interrupt
             self.rec.__dict__.pop('logger', None)
             return self.learn.logger(row)
         complete = self.size and len(row)==len(self.orig_names)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 from fastcore.basics import GetAttr
 
 from .backends import DecoderBackend, backend_for, item_or_last, look_ahead, make_small, spec_and_warning
@@ -50,13 +51,20 @@ class SizedLoader(GetAttr):
     """A loader whose batches have the sizes of a schedule, returned by `sized_loader`
 
     `size` is the size of the last batch, `(height, width)` in pixels; `epoch` is the epoch of the current or last pass, counted from 0;
-    `lr_factor` is the factor of the learning rate for the last batch, which differs from 1 only with `max_bs`."""
+    `lr_factor` is the factor of the learning rate for the last batch, which differs from 1 only with `max_bs`. All other attributes are
+    those of the loader."""
     _default = 'loader'
+    _attrs = 'loader','run','backend','why','schedule','n_epoch','epoch','size','lr_factor'
     def __init__(self, loader, run, backend, n_batch, optimizer, why):
         self.loader,self.run,self.backend,self.why = loader,run,backend,why
         self.schedule,self.n_epoch,self._n = run.schedule,run.n_epoch,n_batch
         self._scaled = ScaledLRs(optimizer, lambda: self.lr_factor) if optimizer is not None and run.args.max_bs else None
-        self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set,self._partial = None,None,1.,0,0,[],False,0
+        self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set = None,None,1.,0,0,[],False
+        self._n_partial = self._n_evaluation = 0   # passes that broke off, and passes without gradients
+
+    def __setattr__(self, k, v):
+        if k in self._attrs or k.startswith('_') or not hasattr(self.loader, k): object.__setattr__(self, k, v)
+        else: setattr(self.loader, k, v)
 
     def __getattr__(self, k):
         if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader made from this batch sampler would give full-size batches. '
@@ -66,7 +74,9 @@ class SizedLoader(GetAttr):
     @property
     def n_batch(self): return self._n or len(self.loader)
     @property
-    def _has_length(self): return _length(self.loader) is not None
+    def total_batches(self) -> int:
+        "Number of batches of the training; with `max_bs`, epochs of small images have fewer than `n_batch`"
+        return sum(len(self.sizes(e)) for e in range(self.n_epoch))
     def __len__(self): return len(self.sizes(self._next)) if self.run.args.max_bs else self.n_batch
 
     def __repr__(self):
@@ -80,7 +90,7 @@ class SizedLoader(GetAttr):
     ):
         "Set the epoch of the next pass, also in the samplers that have a `set_epoch`"
         expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
-        expect(is_int(skip) and skip>=0, 'skip', skip, 'a number of batches, 0 or more')
+        expect(is_int(skip) and 0<=skip<=len(self.sizes(epoch)), 'skip', skip, f'a number of batches of one epoch, 0 to {len(self.sizes(epoch))}')
         self._next,self._skip,self._set = epoch,skip,True
         batches = self.loader.__dict__.get('batch_sampler') if hasattr(self.loader, '__dict__') else None
         listeners = [getattr(self.loader, 'sampler', None), batches, getattr(batches, 'sampler', None)]
@@ -98,36 +108,47 @@ class SizedLoader(GetAttr):
         evaluation,epoch,skip = _is_evaluation(),self._next,self._skip
         if evaluation: skip = 0
         sizes,counts = self.run.epoch_sizes(epoch, self.n_batch)
-        if not self._has_length: sizes = sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)]   # or one endless pass
+        if self._n and counts is None: sizes = sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)]   # a pass may have several epochs
         return self._pass(epoch, sizes, counts, skip, evaluation)
 
     def _pass(self, epoch, sizes, counts, skip, evaluation):
         self.epoch = epoch
-        n,i = self.n_batch if counts is None else len(counts),skip-1
+        n,i,is_whole = self.n_batch if counts is None else len(counts),skip-1,False
         lr_factors = {s: self.run.larger_batches.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
-                if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
-                self.size = self.backend.spec.size(b)
-                self.lr_factor = lr_factors[item_or_last(sizes, i)]
-                if not evaluation and i==skip+1: self._warn_of_passes(epoch)
-                if not evaluation and (i+1)%n==0: self._count(epoch + i//n)
+                if b is not None:
+                    if self.backend.spec.first_path is None: raise ValueError(no_image_message(b, None))
+                    self.size = self.backend.spec.size(b)
+                if not evaluation:
+                    self.lr_factor = lr_factors[item_or_last(sizes, i)]
+                    if i==skip+1: self._warn_of_passes(epoch)
+                    if (i+1)%n==0 and (i<n or self._n): self._count(epoch + i//n)
                 yield b
-            if not evaluation and self._next<=epoch + i//n: self._count(epoch + i//n)   # the pass had fewer batches than expected
+            is_whole = True
+            if evaluation: self._count_evaluation()
+            elif self._next<=epoch: self._count(epoch)   # the pass had fewer batches than expected
         finally:
-            self.lr_factor = 1.
             if self._scaled: self._scaled.restore()   # a step may have raised an error
-            if not evaluation and self._next==epoch: self._partial += i>skip   # a single batch was perhaps only inspected
+            if not evaluation and not is_whole:
+                self.lr_factor = 1.   # after a whole pass it stays, for a loop that takes its batches ahead
+                if self._next==epoch: self._n_partial += i>skip   # a single batch was perhaps only inspected
 
     def _count(self, epoch):
         "Count `epoch` as done, and begin the next one"
-        self._next,self._skip,self._partial = epoch+1,0,0
+        self._next,self._skip,self._n_partial = epoch+1,0,0
         self._passes.append(epoch)
+
+    def _count_evaluation(self):
+        self._n_evaluation += 1
+        if self._n_evaluation==3 and not self._passes and not self._set:
+            warn('`sized_loader`: three passes ran without gradients and none with them. Such passes count for nothing, so images do not grow; '
+                 'if they train, call `loader.set_epoch(epoch)` before each')
 
     def _warn_of_passes(self, epoch):
         if epoch==self.n_epoch and len(self._passes)>=self.n_epoch and not self._set:
             warn(f'`n_epoch`={self.n_epoch}: this is training pass {epoch+1}, so all its batches have full size; `loader.set_epoch(epoch)` sets another epoch')
-        if self._partial==2 and not self._set:
+        if self._n_partial==2 and not self._set:
             warn('`sized_loader`: the loop breaks before the last batch, so no epoch is counted and images do not grow; '
                  'pass the number of batches per epoch as `n_batch`, or call `loader.set_epoch(epoch)`')
 
@@ -160,6 +181,8 @@ def _try_model(model, backend, schedule):
     why,_ = try_sizes(SimpleNamespace(model=model, loss_func=None), spec, tuple(xb), (), sizes, forward=_forward)
     if why: warn(f'`model`: sizes are not tried beforehand, because {why}')
 
+def _warn_of_schedule(message): warn(message.replace('`final_size`=', '`schedule` ends with '))
+
 def sized_loader(
     loader, # A PyTorch `DataLoader`, or any iterable that gives the batches of an epoch
     schedule:SizeSchedule, # From `size_schedule(final_size, n_epoch)`
@@ -179,26 +202,30 @@ def sized_loader(
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
     "Return a loader that gives the batches of `loader`, each at its scheduled size. Raises `ValueError` for invalid arguments"
-    expect(hasattr(loader, '__iter__') and not hasattr(loader, '__next__'), 'loader', loader, 'a loader that can be iterated once per epoch')
+    n,is_iterator = _length(loader),isinstance(loader, _BaseDataLoaderIter) or hasattr(loader, '__next__') and _length(loader) is None
+    expect(hasattr(loader, '__iter__') and not is_iterator, 'loader', loader, 'a loader that can be iterated once per epoch, such as a PyTorch `DataLoader`')
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not a `SizedLoader` already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`'
            + (': a loop has no model to measure' if isinstance(schedule, str) else ''))
     expect(model is None or isinstance(model, torch.nn.Module), 'model', model, 'a PyTorch module, or None')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,
-                           scale_lr=scale_lr, set_size=set_size, resize_items=resize_items)
+                           scale_lr=scale_lr, set_size=set_size, per_batch=per_batch, resize_items=resize_items)
     check_resizing(args)
-    n = _length(loader)
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches per epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')
     expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True with `set_size`, because a loader without a length may never end its first epoch')
-    expect(optimizer is None or hasattr(optimizer, 'register_step_pre_hook'), 'optimizer', optimizer, 'a PyTorch optimizer')
+    optimizer = getattr(optimizer, 'optimizer', optimizer)   # inside Accelerate's
+    expect(optimizer is None or isinstance(optimizer, torch.optim.Optimizer), 'optimizer', optimizer, 'a PyTorch optimizer')
+    try: device = device if device is None else torch.device(device)
+    except (RuntimeError,TypeError): expect(False, 'device', device, "a device of PyTorch, such as 'cuda'")
 
-    new_spec = partial(spec_and_warning, warn=warn, pictures=pictures, resize_targ=resize_targ)
+    new_spec = partial(spec_and_warning, warn=warn, method=method, pictures=pictures, resize_targ=resize_targ)
     backend = backend_for(loader, args, set_size, per_batch, new_spec=new_spec, device=device)
     look_ahead(backend)
-    run = TrainingRun(args, n_epoch, backend, warn=lambda m: warn(m.replace('`final_size`=', '`schedule` ends with ')))
+    run = TrainingRun(args, n_epoch, backend, warn=_warn_of_schedule)
+    if n_batch: run.n_batch_limit = n_batch
     run.make_schedule()
     run.larger_batches.check()
     why = make_small(backend, schedule.initial) if resize_items else None if set_size else '`resize_items`=False'

@@ -349,7 +349,7 @@ class Preview(Prediction):
         sides = {max(final): full}
         for k in range(20):
             size = tuple(round(a+(b-a)*k/20) for a,b in zip(first, final))
-            sides[max(size)] = self.with_growth(replace(self.growth, initial_size=size))
+            if self.growth.multiple_of*(max(size)//self.growth.multiple_of)<max(final): sides[max(size)] = self.with_growth(replace(self.growth, initial_size=size))
         ax.plot(*zip(*sorted((s,p.total/full.total) for s,p in sides.items())), color='#0072b2')
         ax.plot(max(choice.preview.schedule.initial if choice.preview else final), choice.cost, 'o', color='#d55e00', label='suggested')
         ax.set(xlabel='initial image size (px)', ylabel='time relative to full size', ylim=(0,1.1))

@@ -8,6 +8,7 @@ __all__ = ['size_advice', 'unwrap_model', 'shadow_step', 'step_spec', 'at_size',
 
 # %% ../nbs/06_preflight.ipynb #a5de0fda
 import types
+from collections.abc import Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .batch import BatchSpec, is_image_list, leaves, map_tensors
+from .batch import BatchSpec, is_image_list, leaves, map_tensors, rebuild
 from .check import count_str
 from .probe import no_trace
 from .resize import resize_with
@@ -41,12 +42,18 @@ def _set_mode(model, train):
     for m in model.modules():
         if isinstance(m, nn.SyncBatchNorm): m.eval()
 
-def _stateless(f):
-    "Return True if calling `f` changes no state, judging by its buffers and its closure"
-    if isinstance(f, nn.Module): return not [*f.buffers()]
-    if isinstance(f, partial): return all(map(_stateless, (f.func, *f.args, *f.keywords.values())))
-    if not isinstance(f, types.FunctionType): return isinstance(f, (types.BuiltinFunctionType,type,str,int,float,type(None)))
-    return f.__module__.startswith(('torch.','fastai.')) or f.__closure__ is None
+def _copy_function(f, memo):
+    "Return a copy of function `f`, with copies of the modules and tensors in its arguments and its closure. Raises `TypeError` for other objects in them"
+    def of(o): return _copy_function(o, memo)
+    if isinstance(f, (nn.Module,torch.Tensor)): return deepcopy(f, memo)
+    if isinstance(f, partial): return partial(of(f.func), *map(of, f.args), **{k: of(v) for k,v in f.keywords.items()})
+    if isinstance(f, types.FunctionType) and f.__closure__ and not f.__module__.startswith(('torch.','fastai.')):
+        cells = tuple(types.CellType(of(c.cell_contents)) for c in f.__closure__)
+        res = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
+        res.__kwdefaults__ = f.__kwdefaults__
+        return res
+    if isinstance(f, (types.FunctionType,types.BuiltinFunctionType,type,str,int,float,type(None))): return f
+    raise TypeError(f'{type(f).__name__} may keep state')
 
 def _shadow(p):
     "Return a new parameter that shares the memory of `p`"
@@ -68,8 +75,11 @@ def shadow_step(
     _remove_observer_hooks({*shadow.modules()} - {m for o in shared for m in o.modules()})
     _set_mode(shadow, True)
     loss = learn.loss_func
-    if isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): loss = loss if _stateless(loss) else None
-    else: loss = deepcopy(loss, {**memo, id(learn.model): shadow, id(model): shadow})
+    memo.update({id(learn.model): shadow, id(model): shadow})   # the same dict: `deepcopy` keeps in it what has to stay alive
+    if not isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): loss = deepcopy(loss, memo)
+    else:
+        try: loss = _copy_function(loss, memo)
+        except Exception: loss = None
     try: yield shadow,loss
     finally:
         with torch.no_grad():
@@ -106,14 +116,20 @@ def n_items(
 def tile_batch(
     b, # A batch
     bs:int, # Number of items
-): # A batch like `b` with `bs` items, in plain tensors
+    keep_types:bool=False, # Keep fastai's types; by default, tensors are plain ones
+): # A batch like `b` with `bs` items
     "Repeat the items of batch `b`, or drop the last ones, to get `bs` items"
     def f(t):
-        t = t.as_subclass(torch.Tensor)
-        return t.index_select(0, torch.arange(bs, device=t.device)%len(t)) if t.ndim and len(t)!=bs else t
-    if is_image_list(b): return [b[i%len(b)] for i in range(bs)]
-    if isinstance(b, tuple) and not hasattr(b, '_fields'): return tuple(tile_batch(o, bs) for o in b)
-    return map_tensors(f, b)
+        if not keep_types: t = t.as_subclass(torch.Tensor)
+        return t[torch.arange(bs, device=t.device)%len(t)] if t.ndim and len(t)!=bs else t
+    def part(o):
+        is_list = isinstance(o, (tuple,list)) and len(o)==n and all(isinstance(item, Mapping) for item in o)   # such as the boxes of each image
+        return tile_list(o) if is_list else tile_batch(o, bs, keep_types)
+    def tile_list(o): return rebuild(o, enumerate(o[i%len(o)] for i in range(bs)))
+    if not isinstance(b, (tuple,list)) or hasattr(b, '_fields'): return map_tensors(f, b)
+    if is_image_list(b): return tile_list(b)
+    n = next((len(o) for o in b if is_image_list(o) or isinstance(o, torch.Tensor) and o.ndim), None)
+    return rebuild(b, enumerate(map(part, b)))
 
 def largest_batches(
     spec:BatchSpec, # Spec of `(*xb, *yb)`
@@ -252,6 +268,7 @@ def try_sizes(
     n:int=2, # Number of items to try with; 1 if the training has a batch of one item
     metrics:dict={}, # Functions of predictions and targets, by name
     forward=_forward, # Called with a copy of the model and the inputs; returns predictions
+    validates:bool=False, # Also try the model in evaluation mode
 ) -> tuple: # Why sizes could not be tried, or None; and True if the loss accepts targets only at full size
     """Run `n` items at every size through copies of model, loss and metrics. Raises `SizeError` if only full size works
 
@@ -259,7 +276,7 @@ def try_sizes(
     benchmark,torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark,False   # tuning is not worthwhile for so few items
     try:
         with no_trace(), torch.no_grad(), torch.compiler.set_stance('force_eager'), shadow_step(learn) as (model,loss):
-            return _try_all(_Trial(learn, model, loss, metrics, forward), spec, tile_batch(xb, n), tile_batch(yb, n), sizes, n)
+            return _try_all(_Trial(learn, model, loss, metrics, forward, validates), spec, tile_batch(xb, n), tile_batch(yb, n), sizes, n)
     except SizeError: raise
     except Exception as e: return f'the model cannot be copied ({first_line(e)})',False
     finally:
@@ -268,14 +285,24 @@ def try_sizes(
 
 class _Trial:
     "Call copies of model, loss and metrics at one size after the other, and return what they raise"
-    def __init__(self, learn, model, loss, metrics, forward):
+    def __init__(self, learn, model, loss, metrics, forward, validates):
         self.learn,self.model,self.loss,self.metrics,self.forward,self.layers = learn,model,loss,metrics,forward,_Layers(model)
+        self.validates = validates
 
     def model_fails(self, xb):
         "Return what the model raises, or None, and store its predictions"
         self.layers.at_work.clear()
         self.pred,e = _raised(self.forward, self.model, xb)
         return e
+
+    def evaluation_fails(self, xb):
+        "Return what the model raises in evaluation mode, or None, and store its predictions"
+        _set_mode(self.model, False)
+        try: return self.model_fails(xb)
+        finally: _set_mode(self.model, True)
+
+    @property
+    def layer(self): return (self.layers.at_work or ['the model'])[-1]
 
     def loss_fails(self, yb): return _raised(_loss, self.learn, self.loss, self.pred, yb)[1]
 
@@ -289,6 +316,7 @@ def _try_all(trial, spec, xb, yb, sizes, n):
     y = full_y
     if e := trial.model_fails(x): return f'the model does not take {count_str(n, "item")} of its first batch at full size ({first_line(e)})',False
     with_loss = trial.loss_fails(y) is None
+    trial.validates = trial.validates and trial.evaluation_fails(x) is None
     known = {k: f for k,f in trial.metrics.items() if k not in trial.failing_metrics(y)}
     trial.metrics,stay = known,False
     for size in sizes[:-1]:
@@ -297,11 +325,14 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if e := trial.model_fails(x):
             if is_oom(e): continue
             raise SizeError(f'the model cannot take images of {list(size)}, the smallest scheduled size that fails: '
-                            f'{(trial.layers.at_work or ["the model"])[-1]} raised {first_line(e)}. {size_advice}') from e
+                            f'{trial.layer} raised {first_line(e)}. {size_advice}') from e
         e = trial.loss_fails(y) if with_loss else None
         if e and not is_oom(e):
             if spec.resize_targ is not None or not spec.targets or trial.loss_fails(full_y): raise SizeError(_loss_message(spec, size, e)) from e
             stay,y = True,full_y
+        if trial.validates and (e := trial.evaluation_fails(x)) and not is_oom(e):
+            raise SizeError(f'in evaluation mode the model cannot take images of {list(size)}: {trial.layer} raised {first_line(e)}, at full size it did not. '
+                            '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
         for k,e in trial.failing_metrics(y).items():
             raise SizeError(f'the metric {k} cannot take images of {list(size)}: it raised {first_line(e)}, at full size it did not. '
                             '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
@@ -312,4 +343,4 @@ def _loss_message(spec, size, e):
         f'`resize_targ`=False: the targets keep their size, and with images of {list(size)} the loss raised {first_line(e)}; '
         'expected None or True for dense targets, such as masks')
     return (f'with images of {list(size)} the loss raised {first_line(e)}, at full size it did not. A larger `initial_size` may help; '
-            '`resize_targ` says which targets follow the images')
+            '`multiple_of` suits a model whose output has another size than its images, and `resize_targ` says which targets follow them')

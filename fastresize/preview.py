@@ -21,7 +21,7 @@ from fastprogress.fastprogress import progress_bar
 from .auto import Stopwatch, arguments, conv_strides, from_rank0, items_per_process, n_batches, n_processes, shadow_learner
 from .check import expect, is_int, is_real, size_str
 from .compiled import CompileCost, is_compiled
-from .batch import leaves, size_of
+from .batch import leaves, no_image_message, size_of
 from .learner import WrapsLoader
 from .prediction import Pace, Preview
 from .probe import n_workers, no_trace, some_items, unwrap_dl
@@ -37,7 +37,8 @@ class _OneBatch(Callback):
     order = 1000
     def after_batch(self):
         cb = self.progressive_resize
-        self.plan,self.strides = cb.training_run,conv_strides(self.learn.model, self.learn.xb)
+        self.plan = cb.training_run
+        if self.plan: self.strides = conv_strides(self.learn.model, self.learn.xb)
         cb.stop()   # no warning that the training has ended early
         raise CancelFitException
 
@@ -57,6 +58,7 @@ def _planned(twin, cb, n_epoch):
     "Return the `LearnerRun` that `cb` makes for a training of `n_epoch` epochs, tried in its first batch, and the strides of the model"
     first = _OneBatch()
     twin.fit(n_epoch, cbs=[cb,first])
+    if not first.plan: raise ValueError(f'`dls.train`: {no_image_message(some_items(twin.dls.train), None)}')
     return first.plan,first.strides
 
 def _measure(twin, plan, size, n_batch, seconds=None):
@@ -128,7 +130,7 @@ def preview_resize(self:Learner,
     found = {k: Pace(*o) for k,o in zip(points, found)}
     paces = {s: found[plan,s] for s in sizes}
     if torch.cuda.is_available(): torch.cuda.empty_cache()
-    res = Preview(plan.schedule, n_epoch, n_batches(self), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
+    res = Preview(plan.schedule, n_epoch, n_batches(self, n_processes(self)), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
                   begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})
     if minutes is not None: res = res.fit_into(minutes)

@@ -171,7 +171,7 @@ def with_split_idx(
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
         for k in new_attrs: dl.__dict__.pop(k, None)
 
-_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, and True if its dataset is single-pass
+_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, and the dataset
 
 @contextmanager
 def scratch_dataset(
@@ -184,7 +184,7 @@ def scratch_dataset(
         return
     dataset = dl.dataset
     try:
-        _scratch[id(dl)] = find_generators(dl),is_single_pass(dataset)
+        _scratch[id(dl)] = find_generators(dl),is_single_pass(dataset),dataset
         dl.__dict__['dataset'] = scratch_copy(dataset)
         yield
     finally:
@@ -197,7 +197,7 @@ def isolated(
 ):
     "Read items of `dl` in this context without side effects. Yields True if that would consume an item"
     with scratch_dataset(dl):
-        generators,single_pass = _scratch.get(id(dl), ((),False))
+        generators,single_pass,_ = _scratch.get(id(dl), ((),False,None))
         with no_trace(generators=generators), with_split_idx(dl): yield single_pass
 
 # %% ../nbs/04_probe.ipynb #cf85b26f
@@ -205,8 +205,8 @@ def _spaced_indices(dl, n): return [*range(0, len(dl.dataset), max(1, len(dl.dat
 
 def _sampled_indices(dl):
     "Return the indices that the sampler of PyTorch's loader `dl` gives first"
-    sampler = dl.batch_sampler or dl.sampler
-    idxs = next(iter(deepcopy(sampler, {id(dl.dataset): dl.dataset})))
+    sampler,orig = dl.batch_sampler or dl.sampler,_scratch[id(dl)][2]
+    idxs = next(iter(deepcopy(sampler, {id(o): o for o in (dl.dataset,orig)})))   # the sampler may hold the dataset, which is not copied
     return [*idxs] if dl.batch_sampler else [idxs]
 
 def _first_items(n, get, idxs):

@@ -148,7 +148,6 @@ class ProgressiveResize(OnlyTrains):
 
     def before_batch(self):
         "Record the size of the batch"
-        if self._on and self.sized_dl: self.sized_dl.started = True
         if self._on and self.learn.training: self._see(self.log.batch_begins)
 
     def after_batch(self):

@@ -402,7 +402,7 @@ class GrowWithSize(WrapsLoader):
     def before_train(self):
         "Wrap the loader to set the values before each batch is made"
         if not trains(self.learn): return
-        self.train_dl,self.sizes = unwrap_dl(self.learn.dl),None
+        self.n_batch,self.sizes = len(self.learn.dl),None
         self.sized_dl = SizedDL(self.learn, self._make, around=self._restored)
 
     def _make(self, get, i):
@@ -422,9 +422,9 @@ class GrowWithSize(WrapsLoader):
         plan = self.learn._grab_cbs(ProgressiveResize)[0].training_run
         if plan is None or plan.no_images: return 1.   # images have full size
         if plan.schedule is None: return 0.        # the full size becomes known with the first batch
-        s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, len(self.train_dl))[0]
-        return pixels_to_grow(s.initial, item_or_last(self.sizes, i))/pixels_to_grow(s.initial, s.final) if s.pcts else 1.
-
+        s,self.sizes = plan.schedule,self.sizes or plan.epoch_sizes(self.epoch, self.n_batch)[0]
+        gap = pixels_to_grow(s.initial, s.final)
+        return pixels_to_grow(s.initial, item_or_last(self.sizes, i))/gap if gap else 1.
 
 def _name(owner, name): return f'`{name}` of {getattr(owner, "__name__", None) or type(owner).__name__}'
 

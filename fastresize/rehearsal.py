@@ -48,7 +48,7 @@ class FirstSteps:
         self.close()
         if '_do_one_batch' in learn.__dict__: return   # patched by other code
         def step():
-            if learn.iter!=i: return type(learn)._do_one_batch(learn)   # this step trains an earlier batch: batch `i` was loaded ahead
+            if not learn.training or learn.iter!=i: return type(learn)._do_one_batch(learn)   # an earlier batch: batch `i` was loaded ahead
             self.close()
             self._check_step_size(loaded_size)
             if self.tried is None: self._preflight()
@@ -84,7 +84,7 @@ class FirstSteps:
             try: self._dry_run()
             except torch.OutOfMemoryError: raise
             except Exception as e: why = f'the model or the loss cannot be copied, or fails on the first batch at full size ({first_line(e)})'
-        if not why and self.args.try_sizes: why = self._try_sizes()
+            if self.args.try_sizes: why = self._try_sizes()   # perhaps without the loss
         self.tried = not why and self.args.try_sizes
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
 
@@ -92,7 +92,7 @@ class FirstSteps:
         learn,sizes,metrics = self.learn,self._sizes(),self._metrics()
         try:
             for n in self._counts():
-                why,stay = try_sizes(learn, self.spec, learn.xb, learn.yb, sizes, n, metrics)
+                why,stay = try_sizes(learn, self.spec, learn.xb, learn.yb, sizes, n, metrics, validates=self.args.resize_valid)
                 if stay: self._leave_targets()
                 if why: return why
         except SizeError: raise
@@ -119,9 +119,8 @@ class FirstSteps:
     def _counts(self):
         "Return the numbers of items to try with: 2, then 1 if the last batch has one item; only 1 if all batches have"
         dl = unwrap_dl(self.learn.dls.train)
-        bs,n = batch_size(dl),getattr(dl, 'n', None) or len(getattr(dl, 'dataset', None) or ())
-        if bs==1: return [1]
-        return [2,1] if bs and n%bs==1 and not getattr(dl, 'drop_last', True) else [2]
+        if batch_size(dl)==1: return [1]
+        return [2,1] if 1 in batch_sizes(dl) and not getattr(dl, 'drop_last', True) else [2]
 
     def _why_not(self):
         "Return why sizes cannot be tried, or None if they can"

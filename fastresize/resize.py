@@ -18,7 +18,8 @@ from .check import as_size, expect, is_real
 # %% ../nbs/03_resize.ipynb #0e39883f
 def _like(res, x):
     "Convert `res` to the type, dtype and memory format of `x`, with its attributes"
-    if x.dtype==torch.uint8 and res.is_floating_point(): res = res.round().clamp(0,255)
+    if res.is_floating_point() and not x.is_floating_point(): res = res.round()
+    if x.dtype==torch.uint8: res = res.clamp(0,255)
     res = res.to(x.dtype)
     if x.ndim==4 and x.is_contiguous(memory_format=torch.channels_last): res = res.contiguous(memory_format=torch.channels_last)
     if type(x) is torch.Tensor: return res
@@ -30,7 +31,7 @@ def _like(res, x):
 modes = 'nearest','nearest-exact','bilinear','bicubic','area'
 
 def interpolate(
-    x:torch.Tensor, # Images `(..., C, H, W)`
+    x:torch.Tensor, # Images `(..., C, H, W)`, or one channel `(H, W)`
     size:tuple, # `(height, width)` in pixels
     mode:str='bilinear', # Any 2D mode of `F.interpolate`
     antialias:bool=True, # Apply an antialiasing filter when bilinear or bicubic shrinks
@@ -40,7 +41,7 @@ def interpolate(
     supported = t.dtype in (torch.float32,torch.float64) or (t.is_cuda and t.is_floating_point())
     shrinks = any(new<old for new,old in zip(size, t.shape[-2:]))
     flat = t if supported else t.float()
-    if t.ndim!=4: flat = flat.reshape(-1, *t.shape[-3:])
+    if t.ndim!=4: flat = flat.reshape(-1, *(t.shape[-3:-2] or (1,)), *t.shape[-2:])
     res = F.interpolate(flat, size=tuple(size), mode=mode, antialias=antialias and shrinks and mode in ('bilinear','bicubic'))
     return _like(res if t.ndim==4 else res.reshape(*t.shape[:-2], *size), x)
 
@@ -100,9 +101,8 @@ def resize_nearest(
 def _crop_coords(y, at, ratio):
     "Convert the coordinates of a `TensorPoint` or `TensorBBox` to those in the window with corner `at` and `ratio` of height and width"
     t = y.as_subclass(torch.Tensor)
-    at,ratio = (t.new_tensor(pair[::-1]) for pair in (at,ratio))   # x comes before y
-    xy = t.reshape(*t.shape[:-1], -1, 2)
-    res = ((xy + 1 - 2*at)/ratio - 1).reshape(t.shape)
+    columns = zip(t.reshape(*t.shape[:-1], -1, 2).unbind(-1), at[::-1], ratio[::-1])   # x comes before y
+    res = torch.stack([(column + 1 - 2*a)/r - 1 for column,a,r in columns], -1).reshape(t.shape)
     return _like(res.clamp(-1,1) if is_a(y, 'TensorBBox') else res, y)
 
 # %% ../nbs/03_resize.ipynb #c5aa86b2
@@ -113,7 +113,9 @@ def resize_max(
     "Resize by the maximum, which keeps the peaks of heatmaps; by bilinear interpolation if a side grows"
     t = x.as_subclass(torch.Tensor)
     if any(new>old for new,old in zip(size, t.shape[-2:])): return interpolate(x, size) if t.ndim>3 else interpolate(x[:,None], size)[:,0]
-    return _like(F.adaptive_max_pool2d(t.reshape(1, -1, *t.shape[-2:]), tuple(size)).reshape(*t.shape[:-2], *size), x)
+    flat = t.reshape(1, -1, *t.shape[-2:])
+    if not t.is_floating_point(): flat = flat.double()
+    return _like(F.adaptive_max_pool2d(flat, tuple(size)).reshape(*t.shape[:-2], *size), x)
 
 # %% ../nbs/03_resize.ipynb #93e58eff
 methods = 'interpolate','crop','lowpass'
@@ -137,7 +139,8 @@ def resize_with(
     def resize(role, t):
         if role=='points': return _crop_coords(t, at, ratio) if method=='crop' else t
         f = resize_image if method=='crop' else by_role.get(role) or partial(by_mode, mode=role[1])
-        return f(t, tuple(max(1, round(s*r)) for s,r in zip(t.shape[-2:], ratio)))
+        t_size = tuple(max(1, round(s*r)) for s,r in zip(t.shape[-2:], ratio))
+        return f(t, t_size) if t.numel() else t.new_empty((*t.shape[:-2], *t_size))   # an image without instances has no masks
     return spec.apply(resize, b)
 
 # %% ../nbs/03_resize.ipynb #bd5c8cf0

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['lr_exponents', 'LargerBatches', 'TrainingRun', 'lr_factor', 'ScaledLRs', 'enlarged_warning', 'image_lists_warning',
-           'unreached_warning', 'items_warning', 'check_resizing', 'is_auto', 'check_args']
+           'unreached_warning', 'items_warning', 'check_bool', 'check_resizing', 'is_auto', 'check_args']
 
 # %% ../nbs/07_run.ipynb #08c0d4b0
 import math
 from warnings import warn
+from weakref import WeakKeyDictionary
 
 from .backends import SizeBackend, check_decoder
 from .batch import check_targets
@@ -70,6 +71,7 @@ class TrainingRun:
         self.args,self.n_epoch,self.train,self.valid,self.warn = args,n_epoch,train,valid,warn
         self.schedule,self.size,self.no_images,self.on_schedule_ready = None,None,False,None
 
+    n_batch_limit = math.inf # Batches per epoch at the loader's own batch size, where the training takes fewer than the loader has
     must_grow = True # True: raise `ValueError` if `start` is an epoch after the end of the training
     min_size = 0,0 # Size reached before training was resumed, `(height, width)` in pixels; images never get smaller than this
 
@@ -108,6 +110,7 @@ class TrainingRun:
         found,max_bs = countable() if countable else 'no map-style dataset',self.args.max_bs
         expect(not isinstance(found, str), 'max_bs', max_bs, f'None for this loader, which has {found}')
         n,bs,drop_last = found
+        if self.n_batch_limit<len(self.train.dl): n = self.n_batch_limit*bs
         expect(max_bs>=bs, 'max_bs', max_bs, f'at least the batch size of the loader, {bs}')
         return n,bs,max_bs,drop_last
 
@@ -194,11 +197,14 @@ def lr_factor(
     return bs_factor**lr_exponents[scale_lr]
 
 class ScaledLRs:
-    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the original ones"
+    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the original ones. A new one replaces the one before"
+    _of = WeakKeyDictionary() # By optimizer
     def __init__(self,
         optimizer, # A PyTorch optimizer
         factor, # Called before each step; returns the factor
     ):
+        if optimizer in self._of: self._of[optimizer].remove()
+        self._of[optimizer] = self
         self.factor,self.depth,self.orig_lrs = factor,0,[]
         self.handles = optimizer.register_step_pre_hook(self._before),optimizer.register_step_post_hook(self._after)
 
@@ -243,12 +249,18 @@ def items_warning(name, why): # `training` or `validation`; the reason
     return f'`resize_items`: {name} batches are resized after loading instead ({why})'
 
 # %% ../nbs/07_run.ipynb #40b79030
+def check_bool(args, name):
+    "Raise `ValueError` unless the argument `name` is a bool, if there is such an argument"
+    value = getattr(args, name, False)
+    expect(value in (True,False) and not is_int(value), name, value, 'True or False')
+
 def check_resizing(
     args, # Object with the resizing arguments of `sized_loader` as attributes
 ):
     "Raise `ValueError` for invalid resizing arguments"
     for k,known in (('resize_mode',modes), ('method',methods), ('scale_lr',lr_exponents)):
-        expect(getattr(args, k) in known, k, getattr(args, k), f'one of {", ".join(map(str, known))}')
+        expect(getattr(args, k) in [*known], k, getattr(args, k), f'one of {", ".join(map(str, known))}')
+    for k in ('resize_items','per_batch'): check_bool(args, k)
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
     if getattr(args, 'set_size', None) is None: return
@@ -264,8 +276,7 @@ def check_args(
     "Raise `ValueError` for arguments that are invalid, alone or together"
     schedule,final,items,method = args.user_schedule,args.final_size,args.resize_items,args.method
     check_resizing(args)
-    for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','resize_items','per_batch'):
-        expect(getattr(args, k) in (True,False) and not is_int(getattr(args, k)), k, getattr(args, k), 'True or False')
+    for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','frozen','add_resize'): check_bool(args, k)
     expect(not is_auto(args) or schedule is None, 'schedule', schedule, "None with `initial_size`='auto', which makes its own schedule")
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')

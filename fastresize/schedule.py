@@ -36,6 +36,7 @@ def resolve_initial(
         expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
         hw = as_size(initial_size, 'initial_size')
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))
+    expect(hw!=final or multiple_of<max(final), 'multiple_of', multiple_of, f'less than the longer side of the final size {list(final)}')
     expect(all(s<=f for s,f in zip(hw,final)) and hw!=final, 'initial_size', initial_size, accepted)
     return hw
 
@@ -55,6 +56,8 @@ class SizeSchedule:
     pcts:tuple=() # Fractions of training, 0 to 1, at which the sizes after the first begin
 
     def __post_init__(self):
+        for k,accepted in dict(sizes='a tuple of sizes', pcts='a tuple of fractions of training').items():
+            expect(is_sequence(getattr(self, k)), k, getattr(self, k), accepted)
         sizes = tuple(as_size(s, 'sizes') for s in self.sizes)
         pcts = tuple(float(p) for p in self.pcts)
         expect(len(sizes)==len(pcts)+1, 'sizes', self.sizes, f'one more size than `pcts` has fractions ({len(pcts)})')
@@ -73,7 +76,8 @@ class SizeSchedule:
     def at_least(self,
         size:tuple, # `(height, width)` in pixels
     ) -> 'SizeSchedule':
-        "Return a copy in which no side is smaller than in `size`"
+        "Return a copy in which no side is smaller than in `size`; one at full size only, if `size` is larger than that"
+        if any(a>b for a,b in zip(size, self.final)): size = self.final
         if all(a<=b for a,b in zip(size, self.initial)): return self
         return SizeSchedule(tuple(tuple(map(max, s, size)) for s in self.sizes), self.pcts)
 
@@ -113,6 +117,9 @@ class SizeSchedule:
             size = self.size_at((epoch + n_done/n)/n_epoch)   # progress is counted in images
             batches.append((size, min(self.bs_at(size, bs, max_bs), n-n_done)))
             n_done += batches[-1][1]
+        if batches and batches[-1][1]==1!=n%bs:   # at full size no batch would have a single image, which batch normalization cannot take
+            i,(size,k) = next((i,b) for i,b in reversed([*enumerate(batches)]) if b[1]>bs)
+            batches[i],batches[-1] = (size,k-1),(batches[-1][0],2)
         return batches
 
     def __repr__(self):

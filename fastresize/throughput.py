@@ -39,9 +39,6 @@ class ThroughputMonitor(OnlyTrains):
         if self._is_new_fit: self._rows,self._peaks,self._is_new_fit = {},{},False
         self._loop = self._timed_loader()
 
-    def before_batch(self):
-        if self._loop and self.training and not self.learn.lock.locked(): self._loop.started = True
-
     def after_train(self):
         if not self._loop or self.learn.lock.locked(): return
         self._loop.leave()
@@ -166,8 +163,9 @@ def _advice(self:ThroughputMonitor):
     if worst.wait_pct<=_min_wait_pct: return
     workers,callback = n_workers(self.dls.train),getattr(self.learn, 'progressive_resize', None)
     is_full_size = str(worst.size)==size_str(callback.schedule.final) if callback and callback.schedule else True
-    try_items = not is_full_size and not callback.resize_items
-    option = '`resize_items=True`, ' if try_items else '' if is_full_size or callback.cache_items else '`cache_items`, '
+    def has(k): return (callback.chosen and callback.chosen.arguments or vars(callback)).get(k)
+    try_items = not is_full_size and not has('resize_items')
+    option = '`resize_items=True`, ' if try_items else '' if is_full_size or has('cache_items') else '`cache_items`, '
     return (f'At {worst.size} px the model waited for data {worst.wait_pct:.0f} % of the time; '
             f'{option}more workers{"" if workers is None else f" (now {workers})"} or lighter transforms may help'
             + '. `learn.preview_resize` measures the effect of `resize_items=True`'*try_items)

@@ -35,9 +35,9 @@ class SteeredBackend(FastaiItems):
     "Set the size of fastai's batch transforms, and make items small if asked to"
     steered,final = False,None # True if batch transforms make the size; the size that the schedule ends with
     def use(self, loader):
-        "Set the loader, find its transforms, and forget which sizes were verified"
+        "Set the loader, find its transforms, and forget at which small sizes it has made batches"
         super().use(loader)
-        self.steer,self.verified_sizes = Steer(loader),set()
+        self.steer,self.made = Steer(loader),set()
 
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
 
@@ -83,19 +83,20 @@ class SteeredBackend(FastaiItems):
     def making(self, size):
         target = self.reduced_size(size) if self.steered else None
         if target is None: return nullcontext()
+        self.made.add(target)
         return self.steer.at(target, self.grid_mode(size), None if self.small_items else self.full_size, self.multiple_of, self.item_size if self.small_items else None)
 
     def to_size(self, b, size):
-        "Resize the batch if no transform made its size; verify the transforms once for each size"
-        if self.reduced_size(size) is None or self.steered and size in self.verified_sizes: return b
+        "Resize the batch if no transform made its size"
         if self.spec is None: self.spec = self.new_spec(b)
-        loaded_size = self.spec.size(b)
-        if loaded_size is None or self.steered and self.steer and loaded_size==self.steer.applied_size:
-            self.verified_sizes.add(size)
-            return b
+        loaded_size,is_full = self.spec.size(b),self.reduced_size(size) is None
+        was_small = loaded_size in self.made   # the loader repeats batches, or takes them ahead
+        if loaded_size is None or is_full and not was_small: return b
+        if self.steered and self.steer and not is_full and loaded_size==self.steer.applied_size: return b
         if self.full_size is None: self.full_size = loaded_size
-        target = self.target_size(size) if self.small_items or self.steered else self.target_size(size, loaded_size)
-        if self.steered and self.steer:
+        target = self.target_size(size) if self.small_items or self.steered or was_small else self.target_size(size, loaded_size)
+        if self.small_items: self.made.add(target)
+        if self.steered and self.steer and not was_small:
             warn(_steering_warning(loaded_size, self.steer.applied_size))
             self.steered = False
         return self.resized(b, target)
@@ -153,7 +154,7 @@ class LearnerRun(TrainingRun):
         for name,why in (self._make_small() if args.resize_items else {}).items(): self.warn(items_warning(name, why))
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that `TensorPoint` follows the crop")
-        if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b)): self.warn(message)
+        if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b, self.args.method)): self.warn(message)
 
     def _make_small(self):
         "Make items at the size of their batch where that is possible; return why it is not by the names of the other loaders"
@@ -173,7 +174,7 @@ class LearnerRun(TrainingRun):
         if any(o.small_items for o,_ in self.backends) or self.args.method!='interpolate': return
         res = copy(self)
         res.train,res.valid = copy(self.train),self.valid and copy(self.valid)
-        for o,_ in res.backends: o.verified_sizes = set()
+        for o,_ in res.backends: o.made = set()
         res._make_small()
         return res if res.train.small_items else None
 

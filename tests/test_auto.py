@@ -319,3 +319,32 @@ def test_few_sizes_for_a_compiled_model(monkeypatch):
     learn = auto(model=torch.compile(Net(n_stride=3), backend='aot_eager'), dls=make_dls(*aug_transforms(), size=(64,64), n=84), cbs=[cb])
     learn.fit(3)
     assert len({*cb.n})==1 and len({*learn.seen.train})==2 and 'increase_by' in chosen(learn)
+
+def test_images_that_cannot_be_collated_are_trained_with_the_defaults(capsys):
+    class Sizes(torch.utils.data.Dataset):
+        def __len__(self): return 16
+        def __getitem__(self, i): return torch.rand(3, 64+8*(i%3), 64),i%2
+    dls = DataLoaders(*(torch.utils.data.DataLoader(Sizes(), batch_size=1) for _ in range(2)))
+    learner(dls, ProgressiveResize('auto'), model=pooled()).fit(2)
+    assert "'auto' could not measure this training" in capsys.readouterr().out
+
+def pooled(): return nn.Sequential(nn.Conv2d(3,8,3,2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
+
+def test_images_in_a_list_are_measured(capsys):
+    class Sizes(torch.utils.data.Dataset):
+        def __len__(self): return 16
+        def __getitem__(self, i): return torch.rand(3, 128+8*(i%3), 128),i%2
+    class OneByOne(nn.Module):
+        def __init__(self): super().__init__(); self.m = pooled()
+        def forward(self, xs): return torch.cat([self.m(x[None]) for x in xs])
+    def collate(items): return [x for x,_ in items],torch.tensor([y for _,y in items])
+    dls = DataLoaders(*(torch.utils.data.DataLoader(Sizes(), batch_size=8, collate_fn=collate) for _ in range(2)))
+    learn = Learner(dls, OneByOne(), loss_func=nn.CrossEntropyLoss(), cbs=ProgressiveResize('auto', final_size=128))
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    said = capsys.readouterr().out
+    assert "'auto'" in said and 'could not measure' not in said
+
+def test_a_compiled_model_with_one_size_ends_well():
+    learn = learner(make_dls(), ProgressiveResize(increase_mode='epoch'), model=torch.compile(small_model(), backend='eager'))
+    learn.fit(1)
+    assert learn.seen.train==[(64,64)]*8 and learn.progressive_resize.training_run is None

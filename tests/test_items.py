@@ -1,5 +1,5 @@
 "Items made small from the start: the size, the region and the random numbers of every batch, whoever makes it"
-import threading, time
+import functools, threading, time
 import torch.utils.data as tud
 import timm.data
 import torchvision.transforms as v1, torchvision.transforms.v2 as v2
@@ -569,3 +569,13 @@ def test_resumed_after_the_last_growth_nothing_is_kept_and_nothing_said(files, r
     learn = photo_learner(dls, small_items(cache_items=1e8))
     learn.fit(4, start_epoch=3)
     assert not [w for w in recwarn if 'cache_items' in str(w.message)]
+
+def test_images_that_are_kept_in_memory_have_the_pixels_of_fastai_at_full_size(tmp_path):
+    for i in range(24): Image.fromarray(np.random.default_rng(i).integers(0, 255, (96,96,3), dtype=np.uint8)).resize((256,256)).save(tmp_path/f'{i}.jpg')
+    def pixels(*cbs):
+        block = DataBlock((ImageBlock,CategoryBlock), get_items=lambda p: [tmp_path/f'{i}.jpg' for i in range(24)], get_x=functools.lru_cache(None)(PILImage.create),
+                          get_y=lambda f: int(f.stem)%2, splitter=IndexSplitter(range(8)), item_tfms=Resize(64))
+        dls = block.dataloaders(tmp_path, bs=8, num_workers=0, device='cpu')
+        learner(dls, *cbs, loss_func=CrossEntropyLossFlat()).fit(4)
+        return dls.valid.one_batch()[0]
+    assert torch.equal(pixels(), pixels(ProgressiveResize(increase_by=8, resize_items=True)))

@@ -6,7 +6,10 @@ from util import *
 L = pytest.importorskip('lightning.pytorch')
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import CombinedLoader
+from fastresize.batch import leaves
 from fastresize.lightning import ProgressiveResizeCallback
+from fastresize.preflight import SizeError
 
 for name in ('lightning.pytorch','lightning.fabric'): logging.getLogger(name).setLevel(logging.ERROR)
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning:lightning', 'ignore:.*log_every_n_steps', 'ignore:.*num_workers', 'ignore:.*litlogger')
@@ -676,3 +679,101 @@ def test_the_callback_of_the_other_framework():
         fitted(ProgressiveResize())
     with pytest.raises(AttributeError, match='`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`'):
         learner(make_dls(), ProgressiveResizeCallback())
+
+# ---- batches of several loaders
+
+class Parts(Module):
+    "Takes batches of several loaders, in any container"
+    def sizes_in(self, batch): return [tuple(t.shape[-2:]) for t in leaves(batch) if t.ndim==4]
+    def training_step(self, batch, i):
+        sizes = self.sizes_in(batch)
+        self.train_sizes.append(sizes[0] if len({*sizes})==1 else sizes)
+        if not self.trainer.barebones: self.made.append(int(self.trainer.progress_bar_metrics.get('size', 0)))   # 0 in a trial
+        return sum(self(t).mean() for t in leaves(batch) if t.ndim==4)
+    def validation_step(self, batch, i):
+        if not self.trainer.sanity_checking: self.valid_sizes += self.sizes_in(batch)
+
+@pytest.mark.parametrize('group', [lambda a, b: {'a':a}, lambda a, b: [a], lambda a, b: {'a':[a,b], 'b':b}, lambda a, b: [a,{'b':b}],
+                                   lambda a, b: CombinedLoader({'b':b, 'a':a}, 'max_size'), lambda a, b: CombinedLoader([a,b], 'min_size')])
+def test_every_batch_of_loaders_in_a_container_has_its_size(group):
+    m,_,cb = fitted(module=Parts(), data=(group(tensors(), tensors(40)), tensors(20)))
+    n = len(m.train_sizes)//4
+    assert m.train_sizes==due(4*n) and m.made==[h for h,_ in m.train_sizes] and cb.current_size==(64,64)
+    assert m.valid_sizes==[s for e in range(4) for s in [due(4*n)[n*(e+1)-1]]*2]
+
+def test_validation_loaders_that_are_iterated_together_have_the_size_of_the_training():
+    m,*_ = fitted(module=Parts(), data=(tensors(), CombinedLoader({'a':tensors(20), 'b':tensors(10)}, 'max_size_cycle')))
+    assert m.valid_sizes==[s for e in range(4) for s in [due(32)[8*e+7]]*4]
+
+def test_one_loader_in_a_container_has_larger_batches_where_images_are_small():
+    m,*_ = fitted(resize(max_bs=20), module=Parts(), data=({'a':tensors()}, tensors(20)))
+    assert m.train_sizes==[s for e in due_batches(80, 20, bs=10) for s,_ in e]
+
+# ---- what is tried
+
+class Stride8(Parts):
+    "Its output has another size than its input, unless that is a multiple of 8"
+    def __init__(self): super().__init__(); self.model = nn.Sequential(nn.Conv2d(3,3,8,8), nn.Upsample(scale_factor=8))
+    def training_step(self, batch, i):
+        super().training_step(batch, i)
+        return sum(F.mse_loss(self(t), t) for t in leaves(batch) if t.ndim==4)
+
+class Embedding(Module):
+    "`forward` returns what its head, which takes one size, is given"
+    def __init__(self): super().__init__(); self.model,self.head = nn.Conv2d(3,4,3,2,1),nn.Sequential(Flatten(), nn.Linear(4*32*32,2))
+    def validation_step(self, batch, i): return F.cross_entropy(self.head(self(batch[0])), batch[1])
+    def training_step(self, batch, i): self.train_sizes.append(1); return self.validation_step(batch, i)
+
+class FixedValidation(Module):
+    "Validates by a head that takes one size"
+    def __init__(self): super().__init__(); self.head = nn.Sequential(Flatten(), nn.Linear(3*64*64,2))
+    def validation_step(self, batch, i): self.head(batch[0])
+
+class NoIndex(FixedValidation):
+    def training_step(self, batch): return super().training_step(batch, 0)
+    def validation_step(self, batch): return super().validation_step(batch, 0)
+
+class Inception(FixedValidation):
+    "Another output in evaluation"
+    def forward(self, x): return (self.model(x),self.model(x)) if self.training else self.head(x)
+    def training_step(self, batch, i): self.train_sizes.append(1); return sum(F.cross_entropy(o, batch[1]) for o in self(batch[0]))
+    def validation_step(self, batch, i): self.log('loss', F.cross_entropy(self(batch[0]), batch[1]))
+
+@pytest.mark.parametrize('module,data,kwargs,message', [
+    (Stride8, lambda: tensors(), dict(increase_by=4), r'images of \[36, 36\]'), (Stride8, lambda: [tensors(),tensors()], dict(increase_by=4), r'images of \[36, 36\]'),
+    (Embedding, tensors, {}, 'head.1'), (FixedValidation, tensors, {}, '`validation_step`.*head.1'), (NoIndex, tensors, {}, '`validation_step`.*head.1'),
+    (Inception, tensors, {}, '`validation_step`.*head.1')])
+@pytest.mark.parametrize('precision', ['32','bf16-true'])
+def test_what_fails_at_a_size_is_refused_before_the_first_step(module, data, kwargs, message, precision):
+    m = module()
+    with pytest.raises(SizeError, match=message): fitted(resize(**kwargs), (data(), tensors(20)), m, precision=precision)
+    assert not m.train_sizes
+    if module is not Embedding: fitted(resize(**kwargs, multiple_of=8, resize_valid=False), (data(), tensors(20)), module(), precision=precision)
+
+def test_a_frozen_part_stays_in_evaluation_mode_where_auto_measures():
+    class Frozen(Module):
+        def __init__(self): super().__init__(); self.model[:3].requires_grad_(False).eval(); self.n_forward = 0
+        def forward(self, x): self.n_forward += 1; return self.model(x)
+        def on_train_batch_start(self, batch, i): self.seen = getattr(self, 'seen', []) + [(self.n_forward,self.model[1].training)]
+    m = Frozen()
+    mean = m.model[1].running_mean.clone()
+    fitted(ProgressiveResizeCallback('auto', verbose=False), (tensors(),), m)
+    assert m.seen==[(i,False) for i in range(32)] and torch.equal(m.model[1].running_mean, mean)
+
+# ---- other trainings
+
+def test_smaller_images_after_a_resume_are_not_enlarged(tmp_path):
+    _,t,_ = fitted()
+    t.save_checkpoint(tmp_path/'c.ckpt')
+    m = Module()
+    trainer(resize(), max_epochs=6).fit(m, tensors(size=(48,48)), ckpt_path=tmp_path/'c.ckpt')
+    assert {*m.train_sizes}=={(48,48)}
+
+def test_a_fast_dev_run_takes_larger_batches():
+    m,*_ = fitted(resize(max_bs=20), fast_dev_run=True, max_epochs=1)
+    assert m.train_sizes==[(32,32)]
+
+def test_without_a_logger_nothing_is_logged_to_one():
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*no logger configured')
+        fitted()

@@ -343,3 +343,19 @@ def test_nothing_is_said_where_too_little_was_seen(capsys, clock):
     assert 'took' not in worth(capsys, clock, lambda h: 5, verbose=False)
     assert 'took' not in worth(capsys, clock, lambda h: 5, start=.98, finish=1.)   # one batch of full size
     assert 'took' not in worth(capsys, clock, lambda h: .1)   # three seconds
+
+@pytest.mark.parametrize('order', [10,70])
+def test_rows_have_their_size_after_predictions_in_the_fit(tmp_path, order):
+    class Predicts(Callback):
+        busy = False
+        def after_epoch(self):
+            if self.busy: return   # predictions end with this event too
+            self.busy = True
+            self.learn.get_preds()
+            self.busy = False
+    Predicts.order,rows = order,[]
+    learn = learner(make_dls(), ProgressiveResize(increase_by=8), Predicts(), CSVLogger(tmp_path/'h.csv'))
+    learn.logger = rows.append
+    learn.fit(4)
+    lines = [o.split(',') for o in (tmp_path/'h.csv').read_text().split()]
+    assert lines[0][-1]=='size' and [o[-1] for o in lines[1:]]==['32','32','56','64'] and len({*map(len, lines)})==1

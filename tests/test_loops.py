@@ -3,6 +3,7 @@ import gc, itertools
 import torch.utils.data as tud
 import torchvision.transforms as v1, torchvision.transforms.v2 as v2
 from torch.utils.data.distributed import DistributedSampler
+from fastresize.batch import leaves
 from util import *
 
 schedule = size_schedule(64, 4, increase_by=8)
@@ -241,3 +242,167 @@ def test_made_again_for_each_epoch():
                                           (dict(model='resnet'), "`model`='resnet': expected a PyTorch module, or None")])
 def test_what_is_not_a_schedule_or_a_model(kwargs, words):
     with pytest.raises(ValueError, match=words): sized_loader(tensors(), **{'schedule': size_schedule(64, 2), 'n_epoch': 2, **kwargs})
+
+# ---- passes
+
+class Sharded(tud.IterableDataset):
+    "Each worker takes its share, as in PyTorch's documentation; two workers make one batch more than the length tells"
+    def __len__(self): return 66
+    def __iter__(self):
+        w = tud.get_worker_info()
+        for i in range(w.id if w else 0, 66, w.num_workers if w else 1): yield torch.randn(3,64,64),i
+
+def passes(loader, n_epoch=4): return [[b[0].shape[-1] for b in loader if b is not None] for _ in range(n_epoch)]
+
+def test_a_pass_with_a_batch_more_than_expected_is_one_epoch():
+    loader = sized_loader(tud.DataLoader(Sharded(), 8, num_workers=2), schedule, 4)
+    got = passes(loader)
+    assert len(loader)==9 and [len(p) for p in got]==[10]*4 and loader.epoch==3
+    assert [s for p in got for s in p[:9]]==[h for h,_ in due(36)] and all(p[9]==p[8] for p in got)
+
+def test_n_batch_that_is_one_too_few_counts_no_epoch_twice():
+    loader = sized_loader(tud.DataLoader(Sharded(), 8), schedule, 4, n_batch=8)
+    assert [s for p in passes(loader) for s in p[:8]]==[h for h,_ in due(32)] and loader.epoch==3
+    loader = sized_loader(tensors(), schedule, 4, n_batch=2)   # all epochs in one pass
+    assert passes(loader, 1)==[[h for h,_ in due(8)]] and loader.set_epoch(0) is None and passes(loader, 1)[0][0]==32
+
+def test_n_batch_limits_larger_batches_too():
+    loader = sized_loader(tensors(), schedule, 4, n_batch=4, max_bs=20)
+    got = [(tuple(b[0].shape[-2:]),len(b[0])) for _ in range(4) for b in loader]
+    assert got==[o for e in due_batches(40, 20, bs=10) for o in e] and got[-1]==((64,64),10) and loader.total_batches==len(got)
+
+def test_one_cycle_gets_its_length_from_the_loader():
+    opt = torch.optim.SGD([nn.Parameter(torch.zeros(1))], .1)
+    loader = sized_loader(tensors(), schedule, 4, max_bs=20, optimizer=opt)
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(opt, .1, total_steps=loader.total_batches)
+    for _ in range(4):
+        for b in loader: opt.step(); one_cycle.step()
+    assert loader.total_batches<4*8 and one_cycle.last_epoch==loader.total_batches
+
+def test_passes_without_gradients_only_are_warned_of():
+    loader = sized_loader(tensors(), schedule, 4)
+    with torch.no_grad():
+        assert passes(loader, 2)==[[32]*8]*2
+        with pytest.warns(UserWarning, match='three passes ran without gradients'): passes(loader, 1)
+    for e in range(4): loader.set_epoch(e); assert passes(loader, 1)==[[h for h,_ in due(32)[8*e:8*e+8]]]
+
+# ---- what a loader may be
+
+class Again:
+    "`iter` begins an epoch and returns the object itself, as with DALI"
+    def __len__(self): return 8
+    def __iter__(self): self.i = 0; return self
+    def __next__(self):
+        if self.i==8: raise StopIteration
+        self.i += 1
+        return torch.randn(10,3,64,64),torch.arange(10)
+
+def test_a_loader_may_be_its_own_iterator():
+    assert got(sized_loader(Again(), schedule, 4))==due(32)
+    for o in (iter(tensors()), (b for b in tensors()), tensors().dataset):
+        with pytest.raises(ValueError, match='`loader`=.*such as a PyTorch `DataLoader`'): sized_loader(o, schedule, 4)
+
+def without_broken(items): return None if items[0][1]%3==0 else tud.default_collate(items)
+def test_batches_that_are_none_stay_none():
+    for dl in (tensors(collate_fn=without_broken), tud.DataLoader(Sharded(), 10, collate_fn=without_broken)):
+        loader = sized_loader(dl, schedule, 4)
+        assert [b is None for b in loader]==[b is None for b in dl] and loader.size==(32,32)
+
+def rank_passes(rank, loader): assert passes(loader)==[[h for h,_ in due(32)[8*e:8*e+8]] for e in range(4)]
+@pytest.mark.slow
+def test_a_sized_loader_can_be_sent_to_other_processes():
+    torch.multiprocessing.spawn(rank_passes, (sized_loader(tensors(), schedule, 4),), 1)
+
+def test_attributes_are_set_in_the_loader():
+    dl = tensors()
+    loader = sized_loader(dl, schedule, 4)
+    loader.collate_fn = without_broken
+    assert dl.collate_fn is without_broken
+    with pytest.raises(ValueError, match='batch_size'): loader.batch_size = 3   # PyTorch's own words
+    loader.epoch = 3
+    assert 'epoch' not in dl.__dict__
+
+# ---- one optimizer
+
+def test_a_loop_that_takes_batches_ahead_has_the_learning_rate_of_each():
+    def rates(ahead):
+        opt = torch.optim.SGD([w := nn.Parameter(torch.zeros(1))], .1)
+        loader,res = sized_loader(tensors(), schedule, 4, max_bs=40, optimizer=opt),[]
+        for _ in range(2):
+            it = iter(loader)
+            b = next(it)
+            while b is not None:
+                following = next(it, None) if ahead else None
+                old,w.grad = w.item(),torch.ones(1)
+                opt.step()
+                res.append(round(old-w.item(), 3))
+                b = following if ahead else next(it, None)
+        return res
+    assert rates(True)==rates(False)==[.2]*4
+
+def test_two_sized_loaders_of_one_optimizer_do_not_multiply_its_rate():
+    opt = torch.optim.SGD([w := nn.Parameter(torch.zeros(1))], .1)
+    a,b = (sized_loader(tensors(), schedule, 4, max_bs=40, optimizer=opt) for _ in range(2))
+    for _ in zip(a, b):
+        old,w.grad = w.item(),torch.ones(1)
+        opt.step()
+        assert round(old-w.item(), 3)==.2 and opt.param_groups[0]['lr']==.1
+
+@pytest.mark.slow
+def test_an_optimizer_that_accelerate_has_prepared():
+    accelerate = pytest.importorskip('accelerate')
+    opt = torch.optim.SGD([w := nn.Parameter(torch.zeros(1))], .1)
+    prepared = accelerate.Accelerator(cpu=True).prepare(opt)
+    try:
+        for _ in sized_loader(tensors(), schedule, 4, max_bs=40, optimizer=prepared):
+            old,w.grad = w.item(),torch.ones(1)
+            prepared.step()
+            assert round(old-w.item(), 3)==.2
+    finally: accelerate.state.AcceleratorState._reset_state(True)
+
+@pytest.mark.parametrize('name,kwargs', [('skip', dict(skip=9)), ('skip', dict(skip=-1))])
+def test_what_set_epoch_refuses(name, kwargs):
+    with pytest.raises(ValueError, match=f'`{name}`=.*0 to 8'): sized_loader(tensors(), schedule, 4).set_epoch(1, **kwargs)
+
+@pytest.mark.parametrize('name,value', [('optimizer', torch.optim.SGD), ('device', 'gpu'), ('pictures', .5), ('pictures', [.5]), ('resize_items', 'no'), ('per_batch', 'yes'),
+                                        ('scale_lr', ['linear']), ('resize_targ', 0), ('resize_targ', {'a':1})])
+def test_values_of_another_type_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f'`{name}`='): sized_loader(tensors(), schedule, 4, **{name:value})
+
+# ---- targets that differ from batch to batch
+
+class Instances(tud.Dataset):
+    "Images with one to four masks, boxes and labels each; the first has none"
+    def __len__(self): return 40
+    def __getitem__(self, i): return torch.randn(3,64,64),dict(masks=torch.ones(i%5,64,64), boxes=torch.rand(i%5,4), labels=torch.ones(i%5))
+
+@pytest.mark.parametrize('collate', [
+    lambda b: dict(image=torch.stack([x for x,_ in b]), masks=[y['masks'] for _,y in b]), lambda b: (torch.stack([x for x,_ in b]),[y for _,y in b]),
+    lambda b: tuple(zip(*b)), lambda b: dict(image=torch.stack([x for x,_ in b]), masks=[y['masks'].sum(0).long() for _,y in b])])
+@pytest.mark.parametrize('bs', [4,8])
+def test_masks_in_a_list_follow_their_images(collate, bs):
+    for b in sized_loader(tud.DataLoader(Instances(), bs, shuffle=True, collate_fn=collate), schedule, 4):
+        dense = [t for t in leaves(b) if t.ndim>1 and t.shape[-1]!=4]
+        assert {tuple(t.shape[-2:]) for t in dense}=={(32,32)} and len(dense)>bs
+
+def test_targets_that_the_first_batches_do_not_have():
+    class Tasks(tud.Dataset):
+        def __len__(self): return 40
+        def __getitem__(self, i): return dict(image=torch.randn(3,64,64), **({'label':i} if i<20 else {'mask':torch.full((64,64), 2*(i%2))}))
+    seen = [b for b in sized_loader(tud.DataLoader(Tasks(), 4), schedule, 4)]
+    assert [{k: tuple(v.shape[1:]) for k,v in b.items()} for b in seen]==[{'image':(3,32,32), 'label':()}]*5 + [{'image':(3,32,32), 'mask':(32,32)}]*5
+    assert {*seen[-1]['mask'].unique().tolist()}=={0,2}
+
+class Pair(list):
+    def __init__(self, x, y): super().__init__([x,y]); self.note = 'kept'
+def test_a_list_of_another_class_keeps_it():
+    dl = tud.DataLoader(tensors().dataset, 10, collate_fn=lambda b: Pair(*tud.default_collate(b)))
+    for b in sized_loader(dl, schedule, 4): assert type(b) is Pair and b.note=='kept' and b[0].shape[-1]==32
+
+def test_a_crop_does_not_move_boxes_and_says_so():
+    boxes = tud.DataLoader(tud.TensorDataset(torch.rand(8,3,64,64), torch.rand(8,4)), 4)
+    with pytest.warns(UserWarning, match="`method`='crop'.*resize_targ=False"): sized_loader(boxes, schedule, 4, method='crop')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        sized_loader(boxes, schedule, 4)
+        sized_loader(boxes, schedule, 4, method='crop', resize_targ=False)

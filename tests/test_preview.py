@@ -308,3 +308,12 @@ def test_what_was_tried_is_suggested():
     assert preview(learn, initial_size=16).arguments==dict(increase_by=8, initial_size=16)
     given = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((16,64), (0.9,))))
     assert [*preview(given).arguments]==['schedule']
+
+@pytest.mark.parametrize('size,kwargs', [(16,{}), (18,{}), (32,dict(initial_size=.75)), (64,dict(initial_size=.9)), (64,dict(multiple_of=32, increase_by=32))])
+def test_a_preview_of_images_that_hardly_grow_is_drawn(size, kwargs):
+    learner(make_dls(size=(size,size))).preview_resize(4, n_batch=1, try_items=False, **kwargs)
+
+def test_a_preview_without_images_is_refused_in_words():
+    x,y = torch.rand(80,5),torch.arange(80)%2
+    load = lambda s: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x[s],y[s]), 8)
+    with pytest.raises(ValueError, match='`dls.train`: no image among the inputs'): learner(DataLoaders(load(slice(64)), load(slice(64,80))), model=nn.Linear(5,2)).preview_resize(4)

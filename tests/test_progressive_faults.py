@@ -163,3 +163,20 @@ def test_resume_after_sigkill(tmp_path):
     assert r.returncode==0, r.stderr[-1500:]
     got = [tuple(map(int, o.split())) for o in (tmp_path/'sizes').read_text().splitlines()]
     assert got == [(e,due(32)[8*e+i][0]) for e in (2,3) for i in range(8)]
+
+@pytest.mark.parametrize('exc', [Boom,KeyboardInterrupt])
+def test_an_error_of_an_early_callback_in_the_first_batch_is_undone(exc):
+    class First(Callback):
+        order = -50
+        def before_batch(self): raise exc('b')   # fastai's message needs an argument
+    dls = make_dls(*aug_transforms(), item_tfms=Resize(64))
+    learn = learner(dls, ProgressiveResize(increase_by=8), ThroughputMonitor(), First(), loss_func=CrossEntropyLossFlat())
+    with pytest.raises(exc): learn.fit(4)
+    learn.remove_cb(First)
+    assert not {'_do_one_batch'} & {*vars(learn)} and 'logger' not in vars(learn.recorder) and type(learn.dl).__name__!='SizedDL'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        learn.validate()
+    learn.seen.clear()
+    learn.fit(4)
+    assert learn.seen.train==due(32) and not [cb for cb in learn.cbs if type(cb).__name__.startswith('_')]

@@ -773,3 +773,91 @@ def test_torchvisions_detection_model_behind_a_callback(train):
         warnings.simplefilter('ignore')
         learn.fit(2)
     assert learn.got.sizes==(due(4, by=16) if train else [(64,64)]*4)
+
+# ---- what is tried, and with what
+
+class Stride8(nn.Module):
+    "Its output has another size than its input, unless that is a multiple of 8"
+    def __init__(self): super().__init__(); self.m = nn.Sequential(nn.Conv2d(3,8,8,8), nn.ReLU(), nn.Upsample(scale_factor=8), nn.Conv2d(8,4,1))
+    def forward(self, x): return self.m(x)
+
+def weighted(): return partial(F.cross_entropy, weight=torch.ones(4))
+def in_closure():
+    weight = torch.ones(4)
+    return lambda p, y: F.cross_entropy(p, y, weight=weight)
+
+@pytest.mark.parametrize('loss', [weighted, in_closure])
+def test_a_loss_with_weights_is_tried(loss):
+    learn = learner(seg_dls(), ProgressiveResize(), model=Stride8(), loss_func=loss())
+    with pytest.raises(ValueError, match=r'images of \[36, 36\] the loss raised.*`multiple_of`'): learn.fit(4)
+    assert learn.seen.steps==0
+    learner(seg_dls(), ProgressiveResize(multiple_of=8), model=Stride8(), loss_func=loss()).fit(4)
+
+def test_a_trial_leaves_the_state_of_a_loss_in_a_closure_alone():
+    norm = nn.BatchNorm2d(4)
+    learn = learner(seg_dls(), ProgressiveResize(increase_by=8), model=mask_model(), loss_func=lambda p, y: F.cross_entropy(norm(p), y))
+    learn.fit(1)
+    assert norm.num_batches_tracked==10   # 8 training batches, and 2 of validation
+
+class OnPatches(nn.Module):
+    "Takes multiples of 16 pixels"
+    def forward(self, x):
+        assert x.shape[-1]%16==0, 'the side should be divisible by 16'
+        return x.mean((2,3))
+
+class InTuple(Callback):
+    "Takes the predictions out of a tuple, as for models of Hugging Face"
+    def after_pred(self): self.learn.pred = self.pred[0]
+
+@pytest.mark.parametrize('cbs,kwargs,wrap', [([MixUp()],{},nn.Identity()), ([MixUp()],dict(max_bs=32),nn.Identity()), ([CutMix()],dict(max_bs=32),nn.Identity()),
+                                             ([InTuple()],{},None)])
+def test_the_model_is_tried_where_the_dry_run_is_not_possible(cbs, kwargs, wrap):
+    class Model(nn.Module):
+        def __init__(self): super().__init__(); self.patches,self.head = OnPatches(),nn.Linear(3,2)
+        def forward(self, x):
+            res = self.head(self.patches(x))
+            return res if wrap else (res,)
+    learn = learner(make_dls(), ProgressiveResize(**kwargs), *cbs, model=Model(), loss_func=CrossEntropyLossFlat())
+    with pytest.raises(ValueError, match=r'images of \[36, 36\].*OnPatches'): learn.fit(4)
+    assert learn.seen.steps==0
+
+def test_a_model_that_validates_at_one_size_is_refused_in_words():
+    class Model(nn.Module):
+        def __init__(self): super().__init__(); self.m,self.positions = small_model(),nn.Parameter(torch.zeros(64,64))
+        def forward(self, x): return self.m(x if self.training else x+self.positions)
+    learn = learner(make_dls(), ProgressiveResize(), model=Model())
+    with pytest.raises(ValueError, match=r'in evaluation mode.*images of \[32, 32\].*`resize_valid=False`'): learn.fit(4)
+    assert learn.seen.steps==0
+    learner(make_dls(), ProgressiveResize(resize_valid=False), model=Model()).fit(4)
+
+def test_a_sampler_decides_how_many_images_the_last_batch_has():
+    data,rows = TensorDataset(torch.rand(100,3,64,64), torch.arange(100)%2),torch.utils.data.SubsetRandomSampler(range(65))
+    model = pooled(*[l for i in range(5) for l in (nn.Conv2d(8 if i else 3,8,3,2,1), nn.BatchNorm2d(8))])
+    learn = learner(DataLoaders(TorchLoader(data, 16, sampler=rows), TorchLoader(data, 16)), ProgressiveResize(increase_by=8), model=model)
+    with pytest.raises(ValueError, match=r'images of \[32, 32\].*Expected more than 1 value per channel'): learn.fit(4)
+    assert learn.seen.steps==0
+
+# ---- loaders that take batches ahead, or repeat them
+
+class Echo(TfmdDL):
+    def __iter__(self):
+        for b in super().__iter__(): yield from (b,b)
+    def __len__(self): return 2*super().__len__()
+
+class TakesAhead(TfmdDL):
+    def __iter__(self):
+        it = super().__iter__()
+        b = next(it)
+        for following in it: yield b; b = following
+        yield b
+
+@pytest.mark.parametrize('dl_type', [Echo,TakesAhead])
+@pytest.mark.parametrize('tfms', [(),aug_transforms])
+@pytest.mark.parametrize('kwargs', [{},dict(resize_items=True)])
+@pytest.mark.parametrize('by', [8,32])
+def test_batches_that_were_made_for_another_size_get_their_own(dl_type, tfms, kwargs, by):
+    learn = learner(make_dls(*(tfms and tfms()), item_tfms=Resize(64), dl_type=dl_type), ProgressiveResize(increase_by=by, **kwargs))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # that transforms made another size
+        learn.fit(2)
+    assert learn.seen.train==due(len(learn.seen.train), by=by) and learn.progressive_resize.full_size_reached==(64,64)

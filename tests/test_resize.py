@@ -329,3 +329,20 @@ imgs = pictures(2,3,48,64)
 def test_refused(x, kwargs, words):
     with pytest.raises(ValueError) as e: resize_batch(x, **kwargs)
     assert words in str(e.value)
+
+# ---- whole numbers
+
+@pytest.mark.parametrize('dtype', [torch.int16,torch.int32,torch.int64])
+@pytest.mark.parametrize('mode', ['bilinear','bicubic','area','max'])
+def test_a_constant_map_of_whole_numbers_keeps_its_value(dtype, mode):
+    x,depth = pictures(2,3,64,64),torch.full((2,1,64,64), 1000, dtype=dtype)
+    for size in (24,40,48):
+        _,y = resize_batch(x, depth, size=size, resize_targ=mode)
+        assert y.dtype==dtype and y.shape[-2:]==(size,size) and y.unique().tolist()==[1000]
+
+def test_points_are_cropped_with_their_image():
+    x,at = places(64,64),torch.tensor([[[20.,40.]],[[20.,40.]]])   # x, y
+    for _ in range(5):
+        xs,ys = resize_batch(x, TensorPoint(at/32-1), size=32, method='crop')
+        top,left = window(xs)
+        assert torch.allclose((ys.as_subclass(Tensor)+1)*16, at-torch.tensor([left,top]))

@@ -98,3 +98,21 @@ def test_the_callback_too(kwargs):
     from fastresize import ProgressiveResize
     try: ProgressiveResize(**kwargs)
     except ValueError as e: assert '`' in str(e)
+
+@many
+@given(st.integers(2,400), st.integers(2,64), st.integers(1,8), st.integers(1,6), st.booleans())
+def test_larger_batches_leave_no_single_image_that_the_loader_would_not(n, bs, times, n_epoch, drop_last):
+    s = size_schedule(64, n_epoch, increase_by=8)
+    for e in range(n_epoch):
+        counts = [k for _,k in s.batches_of(e, n_epoch, n, bs, bs*times, drop_last)]
+        assert (1 in counts)==(n%bs==1 and not drop_last and 1 in counts) and max(counts, default=0)<=bs*times
+        if not drop_last: assert sum(counts)==n
+
+def test_a_size_beyond_the_last_one_is_full_size_throughout():
+    s = size_schedule(64, 4)
+    assert {*s.at_least((80,40)).sizes}=={(64,64)} and s.at_least((40,40)).initial==(40,40) and s.at_least((64,40)).initial==(64,40)
+
+@pytest.mark.parametrize('name,make', [('sizes', lambda: SizeSchedule(64)), ('pcts', lambda: SizeSchedule((32,64), .5)), ('sizes', lambda: SizeSchedule(('x',))),
+                                       ('multiple_of', lambda: size_schedule(64, 4, multiple_of=64))])
+def test_what_is_wrong_is_named(name, make):
+    with pytest.raises(ValueError, match=f'^`{name}`='): make()
