@@ -123,7 +123,7 @@ class Backends(dict):
         self.kwargs['new_spec'] = partial(self.kwargs['new_spec'], resize_targ=False)
         for o in self.values(): leave_targets(o)
 
-# %% ../nbs/21_trainer.ipynb #18d7af86
+# %% ../nbs/21_trainer.ipynb #e39b1cfb
 def parts_of(
     combined, # The `CombinedLoader` of a loop, or None
     b, # A batch
@@ -146,6 +146,7 @@ class PartsSpec:
         "Replace every tensor that changes with the size by `f(role, tensor)`"
         return (tree_unflatten([spec.apply(f, o) if spec else o for spec,o in zip(self.specs, parts_of(self.combined, b[0]))], self.combined._spec),)
 
+# %% ../nbs/21_trainer.ipynb #18d7af86
 class Transfer:
     "Move batches to the device as the strategy does, and resize them there"
     def __init__(self,
