@@ -233,6 +233,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'fastresize/items.py'),
                                   'fastresize.items.FastaiItems.is_plain': ('items.html#fastaiitems.is_plain', 'fastresize/items.py'),
                                   'fastresize.items.FastaiItems.making': ('items.html#fastaiitems.making', 'fastresize/items.py'),
+                                  'fastresize.items.FastaiItems.why_not_small': ( 'items.html#fastaiitems.why_not_small',
+                                                                                  'fastresize/items.py'),
                                   'fastresize.items.Undecodable': ('items.html#undecodable', 'fastresize/items.py'),
                                   'fastresize.items.View': ('items.html#view', 'fastresize/items.py'),
                                   'fastresize.items.View._density': ('items.html#view._density', 'fastresize/items.py'),

@@ -24,6 +24,7 @@ from fastcore.foundation import L
 from torch import nn
 
 from .batch import map_tensors, size_of
+from .check import size_str
 from .compiled import is_compiled
 from .items import DecodeCache
 from .log import mark, seconds_between
@@ -326,6 +327,7 @@ def suggest(
     final = run.requested_size or run.train.full_size
     xb = m.at(final)
     stride,patch = conv_strides(m.model, xb)
+    if patch and patch>=max(final): return Suggestion(None, 1., [f'an image of {size_str(final)} px is a single patch of the model'])
     if patch and 'multiple_of' not in fixed: fixed,growth = {**fixed, 'multiple_of': patch},replace(growth, multiple_of=patch)
     def predict(paces=None, **kwargs):
         return Prediction(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,

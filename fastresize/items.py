@@ -25,6 +25,8 @@ from fastai.data.load import DataLoader
 
 from .backends import ItemsBackend, chunks, current_ratio, item_or_last, items_at, with_attr
 from .check import count_str
+from .preflight import first_line
+from .probe import run_batch_tfms
 
 # %% ../nbs/11_items.ipynb #fb9f64f0
 class Undecodable(OSError): "An image file that cannot be decoded"
@@ -388,3 +390,10 @@ class FastaiItems(ItemsBackend):
             yield
 
     def making(self, size): return nullcontext()
+
+    def why_not_small(self, size):
+        if why := super().why_not_small(size): return why
+        small = self.sample_batch(4, size, **self.sample_args)
+        try:
+            with self.making(size): run_batch_tfms(self.dl, small)
+        except Exception as e: return f'its batch transforms fail on images of {list(self.spec.size(small))}: {first_line(e)}'

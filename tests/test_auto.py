@@ -348,3 +348,9 @@ def test_a_compiled_model_with_one_size_ends_well():
     learn = learner(make_dls(), ProgressiveResize(increase_mode='epoch'), model=torch.compile(small_model(), backend='eager'))
     learn.fit(1)
     assert learn.seen.train==[(64,64)]*8 and learn.progressive_resize.training_run is None
+
+def test_images_of_a_single_patch_stay_at_full_size(capsys):
+    patches = nn.Sequential(nn.Conv2d(3,8,16,16), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(8,2))
+    learn = learner(make_dls(size=(16,16)), ProgressiveResize('auto'), model=patches)
+    learn.fit(1)
+    assert {*learn.seen.train}=={(16,16)} and 'a single patch of the model' in capsys.readouterr().out

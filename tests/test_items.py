@@ -579,3 +579,16 @@ def test_images_that_are_kept_in_memory_have_the_pixels_of_fastai_at_full_size(t
         learner(dls, *cbs, loss_func=CrossEntropyLossFlat()).fit(4)
         return dls.valid.one_batch()[0]
     assert torch.equal(pixels(), pixels(ProgressiveResize(increase_by=8, resize_items=True)))
+
+class Window40(Transform):
+    "Needs images of 40 pixels"
+    split_idx,order = 0,20
+    def encodes(self, x:TensorImage):
+        i = random.randint(0, x.shape[-1]-40)
+        x[..., i:i+40, i:i+40] *= .5
+        return x
+
+def test_items_stay_whole_where_a_batch_transform_needs_their_size():
+    learn = learner(make_dls(Window40()), ProgressiveResize(increase_by=8, resize_items=True), loss_func=CrossEntropyLossFlat())
+    with pytest.warns(UserWarning, match=r'batch transforms fail on images of \[32, 32\]'): learn.fit(4)
+    assert learn.seen.train==due(32)
