@@ -98,8 +98,7 @@ class Hop(Callback):
         return b
     def as_if_new(self):
         "Have the next size be one that the callback has not seen in this training"
-        ours = self.progressive_resize
-        for known in (ours.training_run.train.verified_sizes, ours.first_steps.known_sizes): known.clear()
+        self.progressive_resize.first_steps.known_sizes.clear()
 
 def get_learner(size, growths, layers, bs):
     "A learner whose training has this many growths, and the three marks around its callback"
