@@ -349,7 +349,7 @@ class ProgressiveResizeCallback(L.Callback):
         if not run: return
         run.length.n_batch = run.n_batch
         if not trainer.enable_validation and not run.length.is_clocked: self._judge(run.sizes()[-1])
-        if self.empty_cache and self.current_size!=run.size_now() and torch.cuda.is_available(): torch.cuda.empty_cache()
+        if self.empty_cache and self.current_size!=run.size_now(): torch.cuda.empty_cache()
 
     def on_validation_start(self, trainer, pl_module):
         "Let trackers compare only what was measured at one size"

@@ -222,7 +222,7 @@ def is_oom(e:Exception) -> bool:
     return isinstance(e, torch.OutOfMemoryError) or 'out of memory' in str(e)
 
 def out_of_memory(spec, xb, why, remedy):
-    if torch.cuda.is_available(): torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     return torch.OutOfMemoryError(f'a batch of {n_items(xb)} images of {list(spec.size(xb) or ())} does not fit into memory ({why}): use a smaller batch size, '
                                   f'a smaller `final_size`, {remedy}')
 

@@ -129,7 +129,7 @@ def preview_resize(self:Learner,
     begins,*found = from_rank0(self, [begins, *([f(o) for f,o in zip(over, zip(*(r[k] for r in rounds)))] for k in points)])
     found = {k: Pace(*o) for k,o in zip(points, found)}
     paces = {s: found[plan,s] for s in sizes}
-    if torch.cuda.is_available(): torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     res = Preview(plan.schedule, n_epoch, n_batches(self, n_processes(self)), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
                   begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})

@@ -32,10 +32,11 @@ from .batch import size_of
 from .auto import from_rank0
 from .prediction import max_epochs
 from .preview import Preview
-from .probe import some_items, unwrap_dl, walk_objects
+from .probe import batch_size, some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, pixels_to_grow
 from .learner import SizedDL, WrapsLoader, trains
+from .transforms import in_ratio
 from .training import no_batches
 
 # %% ../nbs/23_recipes.ipynb #5cb709d7
@@ -171,7 +172,7 @@ def _loaders(learn, get_dls, stage):
     expect(hasattr(learn.dls, 'train'), 'get_dls', get_dls, f'{what}; it gives {learn.dls!r}')
     dl = unwrap_dl(learn.dls.train)
     if not len(dl): raise ValueError(f'`get_dls`, {what}: {no_batches}')
-    bs,b = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),some_items(dl)
+    bs,b = batch_size(dl),some_items(dl)
     expect(bs in (None, stage.bs), 'get_dls', get_dls, f'{what}; its batches have {bs} images')
     size = b is not None and size_of(b)
     expect(b is None or size==stage.size, 'get_dls', get_dls, f'{what}; its batches measure {list(size or ())}')
@@ -451,10 +452,6 @@ def _pipes(dl):
     item_pipes = [tl.tfms for tl in getattr(dl.dataset, 'tls', [dl.dataset])]
     return [p for p in (*item_pipes, dl.after_item, dl.before_batch, dl.after_batch) if hasattr(p, 'fs')]
 
-def _scale_like(size, old, new):
-    "Scale `size` by the ratio of `new` to `old`"
-    return tuple(max(1, round(s*n/o)) for s,o,n in zip(size if isinstance(size, tuple) else (size,size), old, new))
-
 def _image_size(learn, dl):
     b = some_items(dl)
     return b is not None and size_of(b)
@@ -477,9 +474,9 @@ def at_test_size(self:Learner,
         orig_size = _image_size(self, dls[0])
         expect(orig_size, 'dls', self.dls, 'loaders of images that can be read without consuming them')
         for f,s,batch in sizes:
-            if batch: f.size = _scale_like(s, orig_size, size)
-            elif isinstance(s, int): f.size = _scale_like(s, orig_size, size)[0]
-            else: f.size = type(s)(_scale_like(s, orig_size[::-1], size[::-1]))   # Pillow's order
+            if batch: f.size = in_ratio(s, orig_size, size)
+            elif isinstance(s, int): f.size = in_ratio(s, orig_size, size)[0]
+            else: f.size = type(s)(in_ratio(s, orig_size[::-1], size[::-1]))   # Pillow's order
         found = [o for o in (_image_size(self, dl) for dl in dls) if o is not False]
         names = [type(f).__name__ for f,*_ in sizes]
         expect({*found}=={size}, 'size', size,

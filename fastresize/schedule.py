@@ -72,6 +72,8 @@ class SizeSchedule:
     def final(self): return self.sizes[-1]
     @property
     def steps(self): return tuple(zip(self.pcts, self.sizes[1:]))
+    @property
+    def edges(self): return [0., *(min(p,1.) for p in self.pcts), 1.] # Fractions of training between which each size is used
 
     def at_least(self,
         size:tuple, # `(height, width)` in pixels
@@ -271,8 +273,7 @@ def describe(self:SizeSchedule,
 @patch(as_prop=True)
 def cost(self:SizeSchedule) -> float: # Between 0 and 1
     "Pixels processed in training, as a fraction of those in a training at full size"
-    edges = [0., *(min(p,1.) for p in self.pcts), 1.]
-    return sum((b-a)*area(s) for a,b,s in zip(edges, edges[1:], self.sizes))/area(self.final)
+    return sum((b-a)*area(s) for a,b,s in zip(self.edges, self.edges[1:], self.sizes))/area(self.final)
 
 # %% ../nbs/01_schedule.ipynb #8aadb181
 @patch
@@ -343,8 +344,7 @@ def plot(self:SizeSchedule,
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(6,2.5))[1]
     scale,unit = (n_epoch,'epoch') if n_epoch else (100,'training done (%)')
-    edges = [0., *(min(p,1.) for p in self.pcts), 1.]
-    line = ax.stairs([max(s) for s in self.sizes], [e*scale for e in edges], baseline=None, **{'linewidth':2, 'label':'training', **kwargs})
+    line = ax.stairs([max(s) for s in self.sizes], [e*scale for e in self.edges], baseline=None, **{'linewidth':2, 'label':'training', **kwargs})
     ends = range(1, (n_epoch or 0)+1)
     valid = [self.sizes_of(e-1, n_epoch, n_batch)[-1] if resize_valid else self.final for e in ends]
     ax.plot(ends, [max(s) for s in valid], 'o', markersize=4, clip_on=False,
