@@ -104,12 +104,12 @@ class SizedDL(LoaderWrapper):
         self.learn,self.dl,self.make,self.on_break,self.begin,self.n,self.around = learn,learn.dl,make,on_break,begin,n,around
         self.started,self.done = False,False
         learn.dl = self
-        learn.add_cbs([_FirstBatch()] if not learn._grab_cbs(_FirstBatch) else [])
 
     def __len__(self): return len(self.dl) if self.n is None else self.n
 
     def __iter__(self):
         batches,whole = None,False
+        if not self.learn._grab_cbs(_FirstBatch): self.learn.add_cb(_FirstBatch())
         def get():
             nonlocal batches
             if batches is not None: return next(batches)

@@ -36,7 +36,7 @@ def resolve_initial(
         expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
         hw = as_size(initial_size, 'initial_size')
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))
-    expect(hw!=final or multiple_of<max(final), 'multiple_of', multiple_of, f'less than the longer side of the final size {list(final)}')
+    expect(hw!=final or multiple_of==1 or multiple_of<max(final), 'multiple_of', multiple_of, f'less than the longer side of the final size {list(final)}')
     expect(all(s<=f for s,f in zip(hw,final)) and hw!=final, 'initial_size', initial_size, accepted)
     return hw
 

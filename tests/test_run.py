@@ -102,8 +102,8 @@ def test_budget_is_the_share_of_the_time_that_was_given(module, tmp_path, monkey
         return learn
     monkeypatch.setattr(m, 'perf_counter', clock)
     monkeypatch.setattr(e, 'learner', costly)
-    monkeypatch.setitem(e.arms, 'wide', m.Arm('at full size', changes=dict(width=12, depth=2)))
-    monkeypatch.setitem(e.arguments, 'minutes', .0615)
+    monkeypatch.setitem(e.arms, 'wide', m.Arm('at full size', changes=dict(width=12, depth=2, bs=4)))
+    monkeypatch.setitem(e.arguments, 'minutes', .12)
     data = demo_data(tmp_path/'pics', n_train=16, n_valid=4, size=64)
     rows = {r['arm']: r for r in smoke(module, 'budget', data, tmp_path/'out', arms='small;wide')}
     small,wide = rows['small'],rows['wide']
