@@ -108,11 +108,11 @@ def read(file):
 
 identity = 'arm','seed','kind','threads','arguments' # of a training, wherever it is done
 
-def equal_epochs(arm, e, rows, a):
+def equal_epochs(arm, e, rows, a, device):
     "As many epochs as take the time of the reference: those in the file, or by the ratio of its seconds on an idle machine"
     before = [r['arguments']['epochs'] for r in rows if r['arm']==arm and r['kind']=='accuracy']
     if before: return before[0]
-    ratios = [1/r for r in time_ratios(rows, e.arms[arm].equal_time, e.reference)]
+    ratios = [1/r for r in time_ratios([r for r in rows if r['device']==device], e.arms[arm].equal_time, e.reference)]
     return round(a['epochs']*median(ratios)) if ratios else None
 
 def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
@@ -130,12 +130,13 @@ def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
             args = {**a, **e.arms[arm].changes}
             if e.arms[arm].equal_time:
                 if kind=='seconds': continue
-                args['epochs'] = equal_epochs(arm, e, rows, args)
+                args['epochs'] = equal_epochs(arm, e, rows, args, device)
                 if not args['epochs']: continue   # nothing is known of the seconds yet
             wanted[arm] = dict(experiment=name, arm=arm, seed=seed, kind=kind, device=device, threads=threads, arguments=args)
         there = {arm: found.get(key(row), set()) for arm,row in wanted.items()}
         reference = there.get(e.reference, set())
-        unpaired = [arm for arm in order if arm in wanted and arm!=e.reference and not there[arm] & reference]
+        paired_on = reference if e.reference else {r['device'] for r in rows}
+        unpaired = [arm for arm in order if arm in wanted and arm!=e.reference and not there[arm] & paired_on]
         for arm in order:
             needed = arm in unpaired or (arm==e.reference and (unpaired or not reference))
             if needed and device not in there[arm]: yield wanted[arm]
@@ -183,9 +184,9 @@ def summary_rows(e, rows, devices):
 
 def accuracy_cells(e, rows, arm, metric, to):
     "The mean over the seeds, and the difference to the reference"
-    values = by_seed(points(rows, arm, metric))
-    if not values: return {}
-    d = paired(rows, arm, e.reference, metric)
+    own,base = points(rows, arm, metric),points(rows, e.reference, metric)
+    if not own: return {}
+    values,d = by_seed({k: v for k,v in own.items() if k in base} or own),paired(rows, arm, e.reference, metric)
     pm,p = interval(d),no_worse(d)
     res = {f'{metric} (%)': f'{mean(values):.1f}', to: f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else ''}
     if metric==e.metric: res = {'seeds': str(len(d) or len(values)), **res, 'p (no worse by 1 point)': f'{p:.2g}' if p is not None else ''}

@@ -6,6 +6,7 @@
 __all__ = ['trains', 'OnlyTrains', 'n_inputs', 'spec_for', 'SizedDL', 'WrapsLoader']
 
 # %% ../nbs/09_learner.ipynb #50c3f3b4
+import math
 from contextlib import nullcontext
 from copy import copy
 from functools import partial, wraps
@@ -83,7 +84,7 @@ def spec_for(
 # %% ../nbs/09_learner.ipynb #ae100aae
 class _FirstBatch(Callback):
     "Mark the `SizedDL`s of a loop as started by its first batch, before another callback can raise an error in it; an iteration that another callback begins does not count"
-    order = -1000
+    order = -math.inf
     def before_batch(self):
         dl = self.learn.dl
         if type(dl) is not SizedDL: return   # a prediction in the middle of a training

@@ -37,7 +37,7 @@ from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
-from .trainer import PartsSpec, TrainLength, TrainerRun, parts_of, scale_lrs, true_lengths
+from .trainer import PartsSpec, TrainLength, TrainerRun, is_grouped, parts_of, scale_lrs, true_lengths
 
 _all_ = ['TrainLength','TrainerRun','true_lengths']
 
@@ -192,7 +192,8 @@ def _on_trial(module, trainer):
 def _call_step(module, name, batch, *args):
     "Call a step as Lightning does: with `batch_idx` only if the method takes it; `args` are the number of the loader, if there are several"
     step = getattr(module, name)
-    return step(batch, *[0][:is_param_in_hook_signature(step, 'batch_idx', min_args=2)], *args)
+    batch_idx = (0,) if is_param_in_hook_signature(step, 'batch_idx', min_args=2) else ()
+    return step(batch, *batch_idx, *args)
 
 def _try_step(run, name, batch, sizes, spec, *args):
     "Try the module's method `name` at every size; return why that is not possible, or None"
@@ -208,7 +209,10 @@ def _try_sizes(run, batch, sizes):
     parts,spec = parts_of(combined, batch),run.train.spec
     if parts: spec = PartsSpec([run.backends[('train',n) if n else 'train'].spec for n in range(len(parts))], combined)
     by_step = partial(_try_step, run, 'training_step', batch, sizes)
-    try: return (why := by_step(spec)) and (why if parts else try_sizes(_as_learner(run.trainer), spec, spec.split(batch)[0], (), sizes)[0])
+    try:
+        why = by_step(spec)
+        if not why or parts: return why
+        return try_sizes(_as_learner(run.trainer), spec, spec.split(batch)[0], (), sizes)[0]
     except SizeError as e:
         if resize_targ is not None: raise SizeError(f'{e}. `resize_targ`={resize_targ!r}: None resizes targets only if the loss accepts them') from e
         if not spec.targets or by_step(spec.without_targets()): raise   # it could not be tried without resizing targets
@@ -217,10 +221,10 @@ def _try_sizes(run, batch, sizes):
 def _try_validation(run, valid):
     "Try `validation_step` and its metrics with the items of `_valid_items`; return why that is not possible, or None"
     if any(batch is None for batch,*_ in valid): return 'no items can be read before training'
-    todo = [(batch, o := run.backends[key], o.spec, [key[1]] if len(valid)>1 else []) for batch,key,_ in valid]
-    combined = run.trainer.fit_loop.epoch_loop.val_loop._combined_loader
-    if valid and combined._mode!='sequential' and len(valid)>1:
-        todo = [(tree_unflatten([batch for batch,*_ in todo], combined._spec), todo[0][1], PartsSpec([spec for *_,spec,_ in todo], combined), [])]
+    backends,combined = [run.backends[key] for _,key,_ in valid],run.trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    todo = [(batch, o, o.spec, [key[1]] if len(valid)>1 else []) for (batch,key,_),o in zip(valid, backends)]
+    if valid and is_grouped(combined):
+        todo = [(tree_unflatten([batch for batch,*_ in valid], combined._spec), backends[0], PartsSpec([o.spec for o in backends], combined), [])]
     for batch,o,spec,args in todo:
         try: why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], spec, *args)
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
@@ -231,7 +235,9 @@ def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
     def step(m, size):
-        batch = run.train.resized(tile_batch(sample, m.loading[0].bs, keep_types=True), run.train.target_size(size))
+        one = run.train.resized(tile_batch(sample, m.loading[0].bs, keep_types=True), run.train.target_size(size))
+        combined = t.fit_loop._combined_loader
+        batch = tree_unflatten([one], combined._spec) if is_grouped(combined) else one
         with t.precision_plugin.train_step_context(), no_trace(), shadow_step(_as_learner(t)) as (module,_):
             marks,module = [mark(m.device)],_on_trial(module, t)
             params = [p for p in module.parameters() if p.requires_grad]
@@ -241,7 +247,7 @@ def _module_step(run, sample):
                 opt.step()
                 opt.zero_grad()
                 marks.append(mark(m.device))
-        return Pace(*pace(marks, 1), 0., 0.),spec.split(batch)[0]
+        return Pace(*pace(marks, 1), 0., 0.),spec.split(one)[0]
     return step
 
 def _suggest(cb, run, sample):

@@ -36,6 +36,12 @@ def _length(loader):
     try: return len(loader)
     except (TypeError,NotImplementedError): return
 
+_lrs_of = WeakKeyDictionary() # By optimizer; the loader that gave the last batch decides
+
+def _scaled_lrs(optimizer):
+    if optimizer not in _lrs_of: _lrs_of[optimizer] = ScaledLRs(optimizer, lambda: 1.)
+    return _lrs_of[optimizer]
+
 _passes_of = WeakKeyDictionary() # By loader, for each `SizedLoader` of it: the epochs that were counted
 
 def _warn_if_made_anew(res):
@@ -58,7 +64,7 @@ class SizedLoader(GetAttr):
     def __init__(self, loader, run, backend, n_batch, optimizer, why):
         self.loader,self.run,self.backend,self.why = loader,run,backend,why
         self.schedule,self.n_epoch,self._n = run.schedule,run.n_epoch,n_batch
-        self._scaled = ScaledLRs(optimizer, lambda: self.lr_factor) if optimizer is not None and run.args.max_bs else None
+        self._scaled = _scaled_lrs(optimizer) if optimizer is not None and run.args.max_bs else None
         self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set = None,None,1.,0,0,[],False
         self._n_partial = self._n_evaluation = 0   # passes that broke off, and passes without gradients
 
@@ -114,6 +120,7 @@ class SizedLoader(GetAttr):
     def _pass(self, epoch, sizes, counts, skip, evaluation):
         self.epoch = epoch
         n,i,is_whole = self.n_batch if counts is None else len(counts),skip-1,False
+        n_steps = self._scaled.n_steps if self._scaled else 0
         lr_factors = {s: self.run.larger_batches.lr_factor(s) for s in {*sizes}}
         try:
             for i,b in enumerate(self.backend.epoch(sizes, counts, skip), skip):
@@ -124,15 +131,21 @@ class SizedLoader(GetAttr):
                     self.lr_factor = lr_factors[item_or_last(sizes, i)]
                     if i==skip+1: self._warn_of_passes(epoch)
                     if (i+1)%n==0 and (i<n or self._n): self._count(epoch + i//n)
+                    if self._scaled: self._scaled.factor = self._get_lr_factor
                 yield b
             is_whole = True
             if evaluation: self._count_evaluation()
             elif self._next<=epoch: self._count(epoch)   # the pass had fewer batches than expected
         finally:
             if self._scaled: self._scaled.restore()   # a step may have raised an error
-            if not evaluation and not is_whole:
-                self.lr_factor = 1.   # after a whole pass it stays, for a loop that takes its batches ahead
-                if self._next==epoch: self._n_partial += i>skip   # a single batch was perhaps only inspected
+            if not evaluation:
+                is_ahead = is_whole and self._scaled and self._scaled.n_steps-n_steps==i-skip   # the last batch was taken before the step of the one before it
+                if is_ahead: self._scaled.after_step = self._end_lr_factor
+                else: self._end_lr_factor()
+                if not is_whole and self._next==epoch: self._n_partial += i>skip   # a single batch was perhaps only inspected
+
+    def _get_lr_factor(self): return self.lr_factor
+    def _end_lr_factor(self): self.lr_factor = 1.
 
     def _count(self, epoch):
         "Count `epoch` as done, and begin the next one"
@@ -142,8 +155,8 @@ class SizedLoader(GetAttr):
     def _count_evaluation(self):
         self._n_evaluation += 1
         if self._n_evaluation==3 and not self._passes and not self._set:
-            warn('`sized_loader`: three passes ran without gradients and none with them. Such passes count for nothing, so images do not grow; '
-                 'if they train, call `loader.set_epoch(epoch)` before each')
+            warn('`sized_loader`: three passes ran without gradients and none with them. Passes without gradients are not counted as epochs, so images do not grow; '
+                 'if they do train, call `loader.set_epoch(epoch)` before each')
 
     def _warn_of_passes(self, epoch):
         if epoch==self.n_epoch and len(self._passes)>=self.n_epoch and not self._set:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .batch import BatchSpec, is_image_list, leaves, map_tensors, rebuild
+from .batch import BatchSpec, children_of, is_image_list, leaves, map_tensors, rebuild
 from .check import count_str
 from .probe import no_trace
 from .resize import resize_with
@@ -43,7 +43,7 @@ def _set_mode(model, train):
         if isinstance(m, nn.SyncBatchNorm): m.eval()
 
 def _copy_function(f, memo):
-    "Return a copy of function `f`, with copies of the modules and tensors in its arguments and its closure. Raises `TypeError` for other objects in them"
+    "Return a copy of function `f`, with copies of the modules, tensors, lists and dicts in its arguments and its closure. Raises `TypeError` for other objects in them"
     def of(o): return _copy_function(o, memo)
     if isinstance(f, (nn.Module,torch.Tensor)): return deepcopy(f, memo)
     if isinstance(f, partial): return partial(of(f.func), *map(of, f.args), **{k: of(v) for k,v in f.keywords.items()})
@@ -52,7 +52,9 @@ def _copy_function(f, memo):
         res = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
         res.__kwdefaults__ = f.__kwdefaults__
         return res
-    if isinstance(f, (types.FunctionType,types.BuiltinFunctionType,type,str,int,float,type(None))): return f
+    if isinstance(f, (list,tuple)): return rebuild(f, enumerate(map(of, f)))
+    if isinstance(f, dict): return {k: of(v) for k,v in f.items()}
+    if isinstance(f, (types.FunctionType,types.BuiltinFunctionType,type,str,int,float,torch.device,torch.dtype,type(None))): return f
     raise TypeError(f'{type(f).__name__} may keep state')
 
 def _shadow(p):
@@ -119,17 +121,28 @@ def tile_batch(
     keep_types:bool=False, # Keep fastai's types; by default, tensors are plain ones
 ): # A batch like `b` with `bs` items
     "Repeat the items of batch `b`, or drop the last ones, to get `bs` items"
-    def f(t):
+    def tile_tensor(t):
         if not keep_types: t = t.as_subclass(torch.Tensor)
         return t[torch.arange(bs, device=t.device)%len(t)] if t.ndim and len(t)!=bs else t
-    def part(o):
-        is_list = isinstance(o, (tuple,list)) and len(o)==n and all(isinstance(item, Mapping) for item in o)   # such as the boxes of each image
-        return tile_list(o) if is_list else tile_batch(o, bs, keep_types)
-    def tile_list(o): return rebuild(o, enumerate(o[i%len(o)] for i in range(bs)))
-    if not isinstance(b, (tuple,list)) or hasattr(b, '_fields'): return map_tensors(f, b)
-    if is_image_list(b): return tile_list(b)
-    n = next((len(o) for o in b if is_image_list(o) or isinstance(o, torch.Tensor) and o.ndim), None)
-    return rebuild(b, enumerate(map(part, b)))
+    first = next((t for t in leaves(b) if t.ndim), None)
+    if first is None: return b
+    images = _list_with(first, b)
+    n = len(first) if images is None else len(images)
+    def is_list_of_items(o):   # the images, or the masks or boxes of each image
+        if o is images: return True
+        if not isinstance(o, (tuple,list)) or len(o)!=n or any(t is first for t in leaves(o)): return False
+        return all(isinstance(p, (torch.Tensor,Mapping)) for p in o) and (images is not None or any(t.ndim and len(t)!=n for t in leaves(o)))
+    def tile(o):
+        if isinstance(o, torch.Tensor): return tile_tensor(o)
+        if is_list_of_items(o): return rebuild(o, enumerate(o[i%n] for i in range(bs)))
+        children = children_of(o)
+        return o if children is None else rebuild(o, [(k, tile(v)) for k,v in children])
+    return tile(b)
+
+def _list_with(first, b):
+    "Return the list of single images in batch `b` that has the tensor `first`, or None"
+    if is_image_list(b) and b[0] is first: return b
+    return next((found for _,o in children_of(b) or () if (found := _list_with(first, o)) is not None), None)
 
 def largest_batches(
     spec:BatchSpec, # Spec of `(*xb, *yb)`
@@ -268,7 +281,7 @@ def try_sizes(
     n:int=2, # Number of items to try with; 1 if the training has a batch of one item
     metrics:dict={}, # Functions of predictions and targets, by name
     forward=_forward, # Called with a copy of the model and the inputs; returns predictions
-    validates:bool=False, # Also try the model in evaluation mode
+    validates=(), # Those of `sizes` at which the model is tried in evaluation mode too
 ) -> tuple: # Why sizes could not be tried, or None; and True if the loss accepts targets only at full size
     """Run `n` items at every size through copies of model, loss and metrics. Raises `SizeError` if only full size works
 
@@ -316,7 +329,9 @@ def _try_all(trial, spec, xb, yb, sizes, n):
     y = full_y
     if e := trial.model_fails(x): return f'the model does not take {count_str(n, "item")} of its first batch at full size ({first_line(e)})',False
     with_loss = trial.loss_fails(y) is None
-    trial.validates = trial.validates and trial.evaluation_fails(x) is None
+    if trial.validates and trial.evaluation_fails(x):
+        trial.validates = ()
+        trial.model_fails(x)   # metrics get its predictions in training mode
     known = {k: f for k,f in trial.metrics.items() if k not in trial.failing_metrics(y)}
     trial.metrics,stay = known,False
     for size in sizes[:-1]:
@@ -330,8 +345,10 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if e and not is_oom(e):
             if spec.resize_targ is not None or not spec.targets or trial.loss_fails(full_y): raise SizeError(_loss_message(spec, size, e)) from e
             stay,y = True,full_y
-        if trial.validates and (e := trial.evaluation_fails(x)) and not is_oom(e):
-            raise SizeError(f'in evaluation mode the model cannot take images of {list(size)}: {trial.layer} raised {first_line(e)}, at full size it did not. '
+        e = trial.evaluation_fails(x) if size in trial.validates else None
+        if e and is_oom(e): continue
+        if e:
+            raise SizeError(f'in validation the model cannot take images of {list(size)}: {trial.layer} raised {first_line(e)}, at full size it did not. '
                             '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
         for k,e in trial.failing_metrics(y).items():
             raise SizeError(f'the metric {k} cannot take images of {list(size)}: it raised {first_line(e)}, at full size it did not. '

@@ -92,11 +92,18 @@ class FirstSteps:
         learn,sizes,metrics = self.learn,self._sizes(),self._metrics()
         try:
             for n in self._counts():
-                why,stay = try_sizes(learn, self.spec, learn.xb, learn.yb, sizes, n, metrics, validates=self.args.resize_valid)
+                why,stay = try_sizes(learn, self.spec, learn.xb, learn.yb, sizes, n, metrics, validates=self._validated_sizes())
                 if stay: self._leave_targets()
                 if why: return why
         except SizeError: raise
         except Exception as e: return f'the first batch cannot be made at every size ({first_line(e)})'
+
+    def _validated_sizes(self):
+        "Return the sizes of validation, scaled for the current batch; none without a validation set"
+        run = self.run
+        if not self.args.resize_valid or len(self.learn.dls.loaders)<2 or not len(self.learn.dls.valid): return ()
+        validated = run.validated_sizes(len(self.learn.dls.train))
+        return [scaled for size,scaled in zip(run.schedule.sizes, self._sizes()) if size in validated]
 
     def _leave_targets(self):
         "Stop resizing targets, from this batch on"

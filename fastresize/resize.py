@@ -128,7 +128,7 @@ def resize_with(
     mode:str='bilinear', # Interpolation of images: any 2D mode of `F.interpolate`
     antialias:bool=True, # Apply an antialiasing filter when bilinear or bicubic shrinks
 ): # A new batch like `b`
-    "Resize the images and targets that `spec` finds in `b`; reads no values, so it does not wait for a GPU"
+    "Resize the images and targets that `spec` finds in `b`; reads no values, except of targets that no earlier batch had, so it does not wait for a GPU"
     old,new = spec.size(b),tuple(size)
     if old in (None,new): return b
     ratio = [n/o for n,o in zip(new, old)]

@@ -9,7 +9,6 @@ __all__ = ['lr_exponents', 'LargerBatches', 'TrainingRun', 'lr_factor', 'ScaledL
 # %% ../nbs/07_run.ipynb #08c0d4b0
 import math
 from warnings import warn
-from weakref import WeakKeyDictionary
 
 from .backends import SizeBackend, check_decoder
 from .batch import check_targets
@@ -197,15 +196,12 @@ def lr_factor(
     return bs_factor**lr_exponents[scale_lr]
 
 class ScaledLRs:
-    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the original ones. A new one replaces the one before"
-    _of = WeakKeyDictionary() # By optimizer
+    "Multiply the learning rates of an optimizer during each step; schedulers, checkpoints and logs see the original ones"
     def __init__(self,
         optimizer, # A PyTorch optimizer
         factor, # Called before each step; returns the factor
     ):
-        if optimizer in self._of: self._of[optimizer].remove()
-        self._of[optimizer] = self
-        self.factor,self.depth,self.orig_lrs = factor,0,[]
+        self.factor,self.depth,self.orig_lrs,self.n_steps,self.after_step = factor,0,[],0,None   # `after_step` is called once, after the next step
         self.handles = optimizer.register_step_pre_hook(self._before),optimizer.register_step_post_hook(self._after)
 
     def _before(self, opt, *_):
@@ -216,7 +212,11 @@ class ScaledLRs:
 
     def _after(self, *_):
         self.depth -= 1
-        if self.depth<1: self.restore()
+        if self.depth>0: return
+        self.restore()
+        self.n_steps += 1
+        if self.after_step: self.after_step()
+        self.after_step = None
 
     def restore(self):
         "Restore the learning rates, also after a step that raised an error"

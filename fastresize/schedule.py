@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import accumulate
 from numbers import Real
 
@@ -57,7 +58,7 @@ class SizeSchedule:
 
     def __post_init__(self):
         for k,accepted in dict(sizes='a tuple of sizes', pcts='a tuple of fractions of training').items():
-            expect(is_sequence(getattr(self, k)), k, getattr(self, k), accepted)
+            expect(isinstance(getattr(self, k), Iterable) and not isinstance(getattr(self, k), str), k, getattr(self, k), accepted)
         sizes = tuple(as_size(s, 'sizes') for s in self.sizes)
         pcts = tuple(float(p) for p in self.pcts)
         expect(len(sizes)==len(pcts)+1, 'sizes', self.sizes, f'one more size than `pcts` has fractions ({len(pcts)})')
@@ -75,6 +76,7 @@ class SizeSchedule:
     @property
     def edges(self): return [0., *(min(p,1.) for p in self.pcts), 1.] # Fractions of training between which each size is used
 
+    @lru_cache(maxsize=32)
     def at_least(self,
         size:tuple, # `(height, width)` in pixels
     ) -> 'SizeSchedule':
@@ -119,9 +121,9 @@ class SizeSchedule:
             size = self.size_at((epoch + n_done/n)/n_epoch)   # progress is counted in images
             batches.append((size, min(self.bs_at(size, bs, max_bs), n-n_done)))
             n_done += batches[-1][1]
-        if batches and batches[-1][1]==1!=n%bs:   # at full size no batch would have a single image, which batch normalization cannot take
-            i,(size,k) = next((i,b) for i,b in reversed([*enumerate(batches)]) if b[1]>bs)
-            batches[i],batches[-1] = (size,k-1),(batches[-1][0],2)
+        if bs>1 and batches and batches[-1][1]==1 and n%bs!=1:   # at full size no batch has a single image, which batch normalization cannot take
+            i = max(i for i,(_,k) in enumerate(batches) if k>bs)
+            batches[i],batches[-1] = (batches[i][0],batches[i][1]-1),(batches[-1][0],2)
         return batches
 
     def __repr__(self):

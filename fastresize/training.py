@@ -36,8 +36,9 @@ class SteeredBackend(FastaiItems):
     steered,final = False,None # True if batch transforms make the size; the size that the schedule ends with
     def use(self, loader):
         "Set the loader, find its transforms, and forget at which small sizes it has made batches"
+        if loader is not getattr(self, 'loader', None): self.made = set()
         super().use(loader)
-        self.steer,self.made = Steer(loader),set()
+        self.steer = Steer(loader)
 
     def grid_mode(self, size): return None if tuple(size)==self.final else self.mode
 
@@ -87,16 +88,16 @@ class SteeredBackend(FastaiItems):
         return self.steer.at(target, self.grid_mode(size), None if self.small_items else self.full_size, self.multiple_of, self.item_size if self.small_items else None)
 
     def to_size(self, b, size):
-        "Resize the batch if no transform made its size"
+        "Resize the batch, unless a transform has made it at this size"
         if self.spec is None: self.spec = self.new_spec(b)
         loaded_size,is_full = self.spec.size(b),self.reduced_size(size) is None
-        was_small = loaded_size in self.made   # the loader repeats batches, or takes them ahead
-        if loaded_size is None or is_full and not was_small: return b
+        is_ours = loaded_size in self.made   # made at an earlier size: the loader repeats batches, or takes them ahead
+        if loaded_size is None or is_full and not is_ours: return b
         if self.steered and self.steer and not is_full and loaded_size==self.steer.applied_size: return b
         if self.full_size is None: self.full_size = loaded_size
-        target = self.target_size(size) if self.small_items or self.steered or was_small else self.target_size(size, loaded_size)
+        target = self.target_size(size) if self.small_items or self.steered or is_ours else self.target_size(size, loaded_size)
         if self.small_items: self.made.add(target)
-        if self.steered and self.steer and not was_small:
+        if self.steered and self.steer and not is_ours:
             warn(_steering_warning(loaded_size, self.steer.applied_size))
             self.steered = False
         return self.resized(b, target)

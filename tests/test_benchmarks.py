@@ -259,7 +259,8 @@ def test_what_a_results_file_says(module):
     assert run.no_worse(d)<.001 and run.no_worse([-1.5,-1.2,-.9])>.05
     assert run.time_ratios(rows+seconds+busy, 'batch', 'full')==pytest.approx([.6,.5])
     e = run.experiments['imagenette']
-    assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5))==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5)) is None
+    assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5), 'A')==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5), 'A') is None
+    assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5), 'B') is None
     words = run.summary('imagenette', rows+seconds)
     assert '+1.2 ± 0.6' in words and '0.55 (0.50 to 0.60)' in words
     assert run.paired([*rows, *[{**o, 'device':'B', 'accuracy':.5} for o in rows]], 'batch', 'full', 'accuracy')==d, 'each seed counts once'

@@ -777,3 +777,17 @@ def test_without_a_logger_nothing_is_logged_to_one():
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='.*no logger configured')
         fitted()
+
+def test_a_trainer_is_freed_after_its_training():
+    import gc, weakref
+    m,t,cb = fitted(resize(max_bs=20))
+    refs = [weakref.ref(o) for o in (m,t)]
+    del m,t,cb
+    gc.collect()
+    assert [r() for r in refs]==[None]*2
+
+@pytest.mark.parametrize('data', [lambda: ({'a':tensors()},CombinedLoader({'a':tensors(20)}, 'max_size'))])
+def test_one_loader_in_a_dict_is_tried_and_measured(data, capsys):
+    fitted(ProgressiveResizeCallback('auto'), data(), Parts())
+    said = capsys.readouterr().out
+    assert "'auto'" in said and 'could not measure' not in said and 'not tried' not in said

@@ -406,3 +406,27 @@ def test_a_crop_does_not_move_boxes_and_says_so():
         warnings.simplefilter('error')
         sized_loader(boxes, schedule, 4)
         sized_loader(boxes, schedule, 4, method='crop', resize_targ=False)
+
+def test_several_dense_targets_are_not_one_for_each_item():
+    class Tasks(tud.Dataset):
+        def __len__(self): return 40
+        def __getitem__(self, i): return torch.randn(3,64,64),(10*(torch.rand(64,64)>.5).long(),torch.rand(64,64),torch.rand(64,64),(torch.rand(64,64)>.5).long())
+    for n in (4,8):
+        for x,(a,b,c,d) in sized_loader(tud.DataLoader(Tasks(), n), schedule, 4):
+            assert {t.shape[-2:] for t in (a,b,c,d)}=={(32,32)} and {*a.unique().tolist()}=={0,10} and b.unique().numel()>2
+
+def test_what_is_no_tensor_is_left_alone():
+    collate = lambda b: (torch.stack([x for x,_ in b]),dict(size=b[0][0].shape, top=torch.stack([x for x,_ in b]).max(0)))
+    x,y = next(iter(sized_loader(tensors(collate_fn=collate), schedule, 4)))
+    assert x.shape[-1]==32 and y['size']==torch.Size((3,64,64)) and type(y['size']) is torch.Size
+
+def test_other_loaders_of_the_optimizer_have_its_own_rate():
+    opt = torch.optim.SGD([w := nn.Parameter(torch.zeros(1))], .1)
+    a,b = (sized_loader(tensors(), schedule, 4, max_bs=n, optimizer=opt) for n in (40,20))
+    def rates(loader):
+        for _ in loader:
+            old,w.grad = w.item(),torch.ones(1)
+            opt.step()
+            yield round(old-w.item(), 3)
+    assert [*rates(a)]==[.2]*2 and [*rates(tensors())]==[.1]*8
+    assert [*rates(b)]==[round(.1*1.6**.5, 3)]*5 and [*rates(a)]==[.2]*2 and [*rates(tensors())]==[.1]*8

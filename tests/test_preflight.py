@@ -3,6 +3,7 @@ import random
 import pytest
 from util import *
 from fastresize.preflight import dry_run as step, tile_batch, reserve
+from fastresize.batch import leaves
 from fastresize.probe import some_items
 
 def dry_run(learn, b, bs):
@@ -166,3 +167,13 @@ def test_silent_in_mixed_precision_on_cuda():
     dry_run(learn, some_items(learn.dls.train), 8)
     assert all(torch.equal(a,b) for a,b in zip(before, torch.cuda.get_rng_state_all()))
     assert learn.seen.train == due(32)
+
+def test_items_are_repeated_whatever_holds_them():
+    images,masks,boxes = [torch.rand(3,20,30) for _ in range(2)],[torch.zeros(20,30) for _ in range(2)],[dict(boxes=torch.rand(k,4)) for k in (1,3)]
+    def shapes(b): return [tuple(t.shape) for t in leaves(b)]
+    assert shapes(tile_batch((images,masks), 4))==[(3,20,30)]*4 + [(20,30)]*4
+    assert shapes(tile_batch((images,boxes), 4))==[(3,20,30)]*4 + [(1,4),(3,4)]*2
+    assert shapes(tile_batch(dict(image=images, boxes=boxes), 3))==[(3,20,30)]*3 + [(1,4),(3,4),(1,4)]
+    assert shapes(tile_batch((torch.rand(2,3,20,30),torch.arange(2)), 5))==[(5,3,20,30),(5,)]
+    assert shapes(tile_batch([torch.rand(4,3,8,8),[dict(a=torch.rand(4,2)) for _ in range(4)]], 2))==[(2,3,8,8)]+[(2,2)]*4   # four heads of the whole batch
+    assert shapes(tile_batch([torch.rand(4,3,8,8),[dict(a=torch.rand(k,2)) for k in (4,1,2,4)]], 2))==[(2,3,8,8),(4,2),(1,2)]

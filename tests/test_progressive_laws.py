@@ -826,7 +826,7 @@ def test_a_model_that_validates_at_one_size_is_refused_in_words():
         def __init__(self): super().__init__(); self.m,self.positions = small_model(),nn.Parameter(torch.zeros(64,64))
         def forward(self, x): return self.m(x if self.training else x+self.positions)
     learn = learner(make_dls(), ProgressiveResize(), model=Model())
-    with pytest.raises(ValueError, match=r'in evaluation mode.*images of \[32, 32\].*`resize_valid=False`'): learn.fit(4)
+    with pytest.raises(ValueError, match=r'in validation the model.*images of \[32, 32\].*`resize_valid=False`'): learn.fit(4)
     assert learn.seen.steps==0
     learner(make_dls(), ProgressiveResize(resize_valid=False), model=Model()).fit(4)
 

@@ -1,5 +1,6 @@
 "The schedule on thousands of random arguments"
 import math, re
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from fastresize.schedule import IncreaseMode, SizeSchedule, size_schedule
@@ -116,3 +117,10 @@ def test_a_size_beyond_the_last_one_is_full_size_throughout():
                                        ('multiple_of', lambda: size_schedule(64, 4, multiple_of=64))])
 def test_what_is_wrong_is_named(name, make):
     with pytest.raises(ValueError, match=f'^`{name}`='): make()
+
+def test_larger_batches_of_a_loader_with_single_images():
+    assert [k for _,k in size_schedule(64, 4).batches_of(3, 4, 6, 1, 4)]==[1]*6
+
+def test_any_iterable_makes_a_schedule():
+    s = SizeSchedule((32,48,64), (.3,.6))
+    assert SizeSchedule(np.array([32,48,64]), np.array([.3,.6]))==s==SizeSchedule((o for o in (32,48,64)), iter((.3,.6)))
