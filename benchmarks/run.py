@@ -10,8 +10,9 @@ killed even, goes on where it was.
     python benchmarks/run.py imagenette --report                         # the table, from the file alone
 
 What is timed is the training alone, without validation. Differences are paired: each seed against the same seed at full size, or of
-what else the experiment compares with, trained on the same device; the seeds may come from several devices, and each counts once. *No worse* is a one-sided paired t-test against a loss of one point. Bare steps are those of
-the model on batches that lie ready: their share of the time, by that of their training, is the training's efficiency.
+what else the experiment compares with, trained on the same device; the seeds may come from several devices, and each counts once.
+*No worse* is a one-sided paired t-test against a loss of one point. Bare steps are those of the model on batches that lie ready:
+their share of the time, by that of their training, is the training's efficiency.
 """
 import json, math, os, time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -184,9 +185,9 @@ def summary_rows(e, rows, devices):
 
 def accuracy_cells(e, rows, arm, metric, to):
     "The mean over the seeds, and the difference to the reference"
-    own,base = points(rows, arm, metric),points(rows, e.reference, metric)
-    if not own: return {}
-    values,d = by_seed({k: v for k,v in own.items() if k in base} or own),paired(rows, arm, e.reference, metric)
+    found,base = points(rows, arm, metric),points(rows, e.reference, metric)
+    if not found: return {}
+    values,d = by_seed({k: v for k,v in found.items() if k in base} or found),paired(rows, arm, e.reference, metric)
     pm,p = interval(d),no_worse(d)
     res = {f'{metric} (%)': f'{mean(values):.1f}', to: f'{mean(d):+.1f}'+(f' ± {pm:.1f}' if pm else '') if d else ''}
     if metric==e.metric: res = {'seeds': str(len(d) or len(values)), **res, 'p (no worse by 1 point)': f'{p:.2g}' if p is not None else ''}

@@ -96,7 +96,8 @@ class SizedLoader(GetAttr):
     ):
         "Set the epoch of the next pass, also in the samplers that have a `set_epoch`"
         expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
-        expect(is_int(skip) and 0<=skip<=len(self.sizes(epoch)), 'skip', skip, f'a number of batches of one epoch, 0 to {len(self.sizes(epoch))}')
+        n = len(self.sizes(epoch))
+        expect(is_int(skip) and 0<=skip<=n, 'skip', skip, f'a number of batches of one epoch, 0 to {n}')
         self._next,self._skip,self._set = epoch,skip,True
         batches = self.loader.__dict__.get('batch_sampler') if hasattr(self.loader, '__dict__') else None
         listeners = [getattr(self.loader, 'sampler', None), batches, getattr(batches, 'sampler', None)]
@@ -215,7 +216,8 @@ def sized_loader(
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
     "Return a loader that gives the batches of `loader`, each at its scheduled size. Raises `ValueError` for invalid arguments"
-    n,is_iterator = _length(loader),isinstance(loader, _BaseDataLoaderIter) or hasattr(loader, '__next__') and _length(loader) is None
+    n = _length(loader)
+    is_iterator = isinstance(loader, _BaseDataLoaderIter) or hasattr(loader, '__next__') and n is None
     expect(hasattr(loader, '__iter__') and not is_iterator, 'loader', loader, 'a loader that can be iterated once per epoch, such as a PyTorch `DataLoader`')
     expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not a `SizedLoader` already')
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`'

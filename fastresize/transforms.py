@@ -63,7 +63,7 @@ class Steer:
 def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
 
 def in_ratio(size, last, new):
-    "Scale `size`, of a transform before the last one, as the size of the last one changes from `last` to `new`"
+    "Scale `size`, an int or `(height, width)` in pixels, by the ratio of `new` to `last`"
     return tuple(max(1, round(s*n/l)) for s,l,n in zip(_pair(size), _pair(last), new))
 
 def _shape(b):
