@@ -91,11 +91,14 @@ def _random_at(old, new, sizes):
 def resize_nearest(
     y:torch.Tensor, # Any tensor that ends in `(..., H, W)`
     size:tuple, # `(height, width)` in pixels
+    from_corner:bool=False, # Sample from the center of the first pixel on, as `lowpass` does, rather than at the center of each new pixel
 ) -> torch.Tensor: # `(..., height, width)`
-    "Resize any dtype by nearest neighbor, as `F.interpolate(mode='nearest')` does"
+    "Resize any dtype by nearest neighbor, as `F.interpolate(mode='nearest-exact')` does"
     t = y.as_subclass(torch.Tensor)
-    rows,cols = (torch.arange(new, device=t.device)*old//new for new,old in zip(size, t.shape[-2:]))
+    def pixels(new, old): return (2*torch.arange(new, device=t.device)*old + (new if from_corner else old))//(2*new)
+    rows,cols = (pixels(new, old).clamp(max=old-1) for new,old in zip(size, t.shape[-2:]))
     return _like(t[..., rows[:,None], cols], y)
+
 
 # %% ../nbs/03_resize.ipynb #338a9c4f
 def _crop_coords(y, at, ratio):
@@ -135,7 +138,7 @@ def resize_with(
     at = _random_at(old, new, [t.shape[-2:] for role,t in spec.tensors(b) if role!='points']) if method=='crop' else None
     by_mode = partial(interpolate, antialias=antialias)
     resize_image = dict(interpolate=partial(by_mode, mode=mode), crop=partial(crop, at=at), lowpass=lowpass)[method]
-    by_role = {'image':resize_image, 'class':resize_nearest, 'peaks':resize_max}
+    by_role = {'image':resize_image, 'class':partial(resize_nearest, from_corner=method=='lowpass'), 'peaks':resize_max}
     def resize(role, t):
         if role=='points': return _crop_coords(t, at, ratio) if method=='crop' else t
         f = resize_image if method=='crop' else by_role.get(role) or partial(by_mode, mode=role[1])

@@ -250,12 +250,21 @@ def test_masks_follow_and_gain_no_class(method, y):
     assert ys.dtype==y.dtype and type(ys) is type(y)
     assert {*ys.flatten().tolist()} <= {*y.flatten().tolist()}
 
-@pytest.mark.parametrize('method', ['interpolate','lowpass'])
-def test_masks_are_nearest(method):
+@pytest.mark.parametrize('size', [(24,32),(17,50),(5,64)])
+def test_masks_are_nearest(size):
     y = torch.randint(0, 9, (2,48,64))
-    for size in ((24,32),(17,50),(5,64)):
-        ys = resize_batch(pictures(2,3,48,64), y, size=size, method=method, resize_targ=True)[1]
-        assert torch.equal(ys, F.interpolate(y[:,None].double(), size=size, mode='nearest')[:,0].long())
+    ys = resize_batch(pictures(2,3,48,64), y, size=size, resize_targ=True)[1]
+    assert torch.equal(ys, F.interpolate(y[:,None].double(), size=size, mode='nearest-exact')[:,0].long())
+
+@pytest.mark.parametrize('method', ['interpolate','lowpass'])
+@pytest.mark.parametrize('size', [(24,32),(36,48),(40,56)])
+def test_a_mask_lies_where_its_image_does(method, size):
+    "It has the class of a place at most half a pixel beside that of the image's pixel"
+    steps = (torch.arange(48)[:,None]/48 + torch.arange(64)/64)*2*torch.pi   # rows begin one after the other
+    wave = torch.sin(steps).expand(2,3,48,64)
+    x,y = resize_batch(wave, (wave[:,0]>0).long(), size=size, method=method)
+    sure = x[:,0].abs() > .51*(1/48+1/64)*2*torch.pi   # more than half a pixel from any edge
+    assert sure.any() and torch.equal((x[:,0]>0)[sure], (y==1)[sure])
 
 @pytest.mark.parametrize('method', methods)
 @pytest.mark.parametrize('cls', [torch.Tensor,TensorImage])
