@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, get_worker_info
 
-from .batch import BatchSpec, boxes_warning
+from .batch import BatchSpec, spec_warning
 from .check import expect, scale_size
 from .probe import is_fastai_loader, some_items, to_device, unwrap_dl
 from .resize import resize_with
@@ -34,13 +34,13 @@ def item_or_last(
 
 def spec_and_warning(
     sample, # A batch
-    warn, # Called with a warning if it has boxes or points that do not follow the images
+    warn, # Called with a warning if names are not in the batch, or if boxes or points do not follow the images
     method:str='interpolate', # How images are resized
     **kwargs, # Passed on to `BatchSpec`
 ) -> BatchSpec:
-    "Return the `BatchSpec` of a batch, and warn if its targets look like boxes or points that do not follow the images"
+    "Return the `BatchSpec` of a batch, with a warning about wrong names, or boxes and points that do not follow the images"
     spec = BatchSpec(sample, **kwargs)
-    if message := boxes_warning(spec, sample, method): warn(message)
+    if message := spec_warning(spec, sample, method): warn(message)
     return spec
 
 class SizeBackend:

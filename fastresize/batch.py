@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['target_modes', 'children_of', 'rebuild', 'map_tensors_with_path', 'map_tensors', 'tensors_with_path', 'leaves',
            'is_channels_last', 'is_image', 'is_image_list', 'is_a', 'is_mask', 'check_targets', 'BatchSpec', 'size_of',
-           'has_pixel_coords', 'boxes_warning', 'no_image_message']
+           'has_pixel_coords', 'spec_warning', 'no_image_message']
 
 # %% ../nbs/02_batch.ipynb #0908f070
 from collections.abc import Iterable, Mapping
@@ -381,12 +381,22 @@ _pixel_coords_warning = ('the targets look like boxes or points in pixels, which
 _crop_warning = ("the targets look like boxes or points, which `method`='crop' does not move with the images. Pass them as fastai's `TensorBBox` or "
                  "`TensorPoint`, or use `method='interpolate'`; pass `resize_targ=False` if they are something else")
 
-def boxes_warning(
+def _unknown_name_warning(spec):
+    "Return a warning if `pictures` or the keys of `resize_targ` name something that the sample does not have"
+    for argument,names in dict(pictures=spec.names or (), resize_targ=spec.resize_targ).items():
+        if not isinstance(names, (list,Mapping)): continue
+        for name in names:
+            if any(_is_named(path, name) for path in spec.known): continue
+            there = ', '.join(sorted({repr(k) for path in spec.known for k in path if type(k) is type(name)}))
+            return f'`{argument}` names {name!r}, which is not in the batch' + f'; it has {there}'*bool(there)
+
+def spec_warning(
     spec:BatchSpec, # Spec of the sample
     sample, # A batch
     method:str='interpolate', # How images are resized
 ) -> str: # A warning, or None
-    "Return a warning if targets look like boxes or points that do not follow the images, unless `resize_targ` is given"
+    "Return a warning if the user's names are not in the sample, or if targets look like boxes or points that do not follow the images"
+    if message := _unknown_name_warning(spec): return message
     if spec.resize_targ is not None: return
     targets = spec.split(sample)[1] or sample
     if method=='crop': return _crop_warning if any(not is_a(t, 'TensorPoint') for t in _coordinates(targets)) else None

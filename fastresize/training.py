@@ -18,7 +18,7 @@ from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
 from .backends import SizeBackend, backend_for, item_or_last, leave_targets, look_ahead, make_small
-from .batch import boxes_warning, leaves, no_image_message
+from .batch import leaves, no_image_message, spec_warning
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
@@ -155,7 +155,7 @@ class LearnerRun(TrainingRun):
         for name,why in (self._make_small() if args.resize_items else {}).items(): self.warn(items_warning(name, why))
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that `TensorPoint` follows the crop")
-        if b is not None and not self.steered and (message := boxes_warning(self.train.spec, b, self.args.method)): self.warn(message)
+        if b is not None and not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
 
     def _make_small(self):
         "Make items at the size of their batch where that is possible; return why it is not by the names of the other loaders"

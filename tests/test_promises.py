@@ -555,6 +555,12 @@ def test_a_wish_that_means_nothing_is_refused_in_words(door, wish):
     res = fit(door, soft, resize_targ=wish)
     assert isinstance(res.error, ValueError) and '`resize_targ`' in str(res.error) and res.steps==0
 
+@everywhere
+def test_a_name_that_is_not_in_the_batch_is_pointed_out(door):
+    def said(names): return ' '.join(fit(door, soft, into(lambda x,y: (x,dict(depth=y))), n_epoch=2, resize_targ=names).words)
+    assert "`resize_targ` names 'deph', which is not in the batch; it has 'depth'" in said(dict(deph='nearest'))
+    assert '`resize_targ`' not in said(dict(depth='nearest'))
+
 # views
 
 @pytest.mark.parametrize('views', [(64,64),(64,64,64),(64,64,32,32,32)], ids=str)
