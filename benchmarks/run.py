@@ -70,10 +70,12 @@ def train(experiment, arm, seed, a, threads):
     with learn.no_bar(), learn.no_logging():
         sync()
         before,start = other_work(),time.perf_counter()
-        found = (way.fit or e.fit)(learn, a, [sizes, *way.callbacks(a)]) or {}
+        cbs = way.callbacks(a)
+        found = (way.fit or e.fit)(learn, a, [sizes, *cbs]) or {}
         sync()
         seconds,after = time.perf_counter()-start,other_work()
         learn.remove_cb(NoValid)
+        found |= {'chosen': cb.chosen.call or 'full size' for cb in cbs if getattr(cb, 'chosen', None)}
         names = ['valid_loss',*(m.name for m in learn.metrics)]
         found |= dict(zip(names, map(float, learn.validate())))
         if 'test_size' in a:

@@ -206,7 +206,7 @@ def conv_strides(
     return max(sides, default=None),max(patches, default=None)
 
 # %% ../nbs/17_auto.ipynb #f1883b61
-_max_seconds = 4 # No further size is tried once a training and a validation batch of each size take this many seconds together
+_max_seconds = 10 # No further size is tried once a training and a validation batch of each size take this many seconds together
 _loading_ratio = 1.05 # Small items are tried if loading multiplies the time of a batch by more than this
 
 class NotMeasured(Exception): "Raised if a training run cannot be measured, with the reason"
@@ -331,7 +331,7 @@ def suggest(
     if patch and 'multiple_of' not in fixed: fixed,growth = {**fixed, 'multiple_of': patch},replace(growth, multiple_of=patch)
     def predict(paces=None, **kwargs):
         return Prediction(growth.schedule(final, n_epoch), n_epoch, n_batches, paces or m.paces(), run.args.resize_valid, growth=growth,
-                       compiled=compiled, larger=items_per_process(run), stride=stride, **kwargs)
+                       compiled=compiled, larger=items_per_process(run), stride=stride, dense=run.train.has_dense_targets, **kwargs)
     initials = initial_sizes(predict())
     if not initials: return choose_arguments(predict(), fixed)
     smallest = resolve_initial(initials[-1], final, growth.multiple_of)

@@ -79,6 +79,9 @@ class SizeBackend:
         self.spec = self.new_spec(sample)
         self.full_size = self.spec.size(sample)
 
+    @property
+    def has_dense_targets(self): return self.spec is not None and self.spec.has_dense_targets
+
     def sample_batch(self,
         n:int, # Number of items
         **kwargs, # Passed on to `some_items`

@@ -282,6 +282,11 @@ class BatchSpec:
         self.roles,self.targets,self.first_path = found.roles,found.targets,found.first_path
         self.varies = found.varies # True if the images of a batch come in a list and may differ in size
 
+    @property
+    def has_dense_targets(self) -> bool:
+        "True if targets such as masks, heatmaps or images are resized with the images"
+        return any(self.roles[path]!='points' for path in self.targets)
+
     def is_split(self, b):
         "Return True if the elements of batch `b` are inputs and targets"
         return not self.single_input and isinstance(b, (tuple,list)) and not is_image_list(b)

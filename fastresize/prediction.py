@@ -47,6 +47,7 @@ class Prediction:
     arguments:dict=None # Arguments of `ProgressiveResize` that were tried and differ from their defaults
     seconds_per_size:float=0. # One-time cost of a size in seconds, in its first training and validation batches
     stride:float=None # Stride of the last convolution's features, in pixels of the image; None: not known
+    dense:bool=False # True if targets such as masks are resized with the images
 
     def pace(self,
         size:tuple, # `(height, width)` in pixels
@@ -214,12 +215,12 @@ def why_slow(
     return f'only {steps/p.seconds:.0%} of the time is spent on training batches' if steps<p.seconds/2 else 'too little of the training is below full size'
 
 def initial_sizes(
-    p:Prediction, # Its `growth`, `stride` and final size are used
+    p:Prediction, # Its `growth`, `stride`, `dense` and final size are used
 ) -> list: # A float is a fraction of the final size, an int is in pixels
-    "Return the initial sizes to choose from, largest first: 0.75 and 0.5, or a larger one if fewer than `min_features` features would be left"
+    "Return the initial sizes to choose from, largest first: 0.75, and 0.5 unless targets are dense, or a larger one if fewer than `min_features` features would be left"
     final,m,side = p.schedule.final,p.growth.multiple_of,min_features*(p.stride or 0)
-    fraction,is_square = side/min(final),final[0]==final[1]
-    least = .5 if fraction<=.5 else math.ceil(side/m)*m if is_square else math.ceil(100*fraction)/100
+    fraction,is_square,smallest = side/min(final),final[0]==final[1],.75 if p.dense else .5
+    least = smallest if fraction<=smallest else math.ceil(side/m)*m if is_square else math.ceil(100*fraction)/100
     if least>=(min(final) if is_int(least) else 1): return []
     return [o for o in dict.fromkeys((.75,least)) if side<=min(resolve_initial(o, final, m))]
 
@@ -259,7 +260,8 @@ def _reasons(measured, p, initial, args):
     first = p.schedule.initial
     at,some,small = size_str(first),measured.cache_bytes,measured.with_items
     def saved(slow, fast): return f'{1000*(slow.pace(first).batch-fast.pace(first).batch):.0f} ms'
-    known = {.75: 'smaller images would save little more', .5: 'half of full size, the smallest tried'}
+    known = {.75: 'three quarters of full size, the smallest tried with targets such as masks' if measured.dense else 'smaller images would save little more',
+             .5: 'half of full size, the smallest tried'}
     floor = known.get(initial, f'the smallest with {min_features} features on a side at the last convolution')
     res = {}
     if 'resize_items' in args: res['resize_items'] = True,f'small items save {saved(measured, small)} per batch at {at} px'

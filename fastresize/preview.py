@@ -131,7 +131,8 @@ def preview_resize(self:Learner,
     paces = {s: found[plan,s] for s in sizes}
     torch.cuda.empty_cache()
     res = Preview(plan.schedule, n_epoch, n_batches(self, n_processes(self)), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
-                  begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
+                  begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, dense=plan.train.has_dense_targets,
+                  seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})
     if minutes is not None: res = res.fit_into(minutes)
     if show_plot: res.plot()

@@ -41,6 +41,22 @@ def test_two_features_a_side_remain(clock, capsys, size, arguments, first):
     if arguments: assert '64 px: the smallest with 2 features on a side at the last convolution' in out
     if arguments=={}: assert '64 px: half of full size, the smallest tried' in out
 
+class MaskNet(Net):
+    "As many pixels of classes as of the image, by the same clock"
+    def __init__(self, clock): super().__init__(clock); self.m = mask_model()
+
+def test_masks_start_at_three_quarters(clock, capsys):
+    "With half of the size borders are lost; what the user says goes"
+    def fitted(cb):
+        learn = mask_learner(seg_dls(*aug_transforms()), cb)
+        learn.model = MaskNet(clock)
+        learn.fit(4)
+        return learn
+    learn = fitted(ProgressiveResize('auto', increase_by=8))
+    assert chosen(learn)==dict(increase_by=8, initial_size=.75) and {*learn.seen.train}=={(48,48),(56,56),(64,64)}
+    assert '48 px: three quarters of full size, the smallest tried with targets such as masks' in capsys.readouterr().out
+    assert fitted(ProgressiveResize(increase_by=8)).preview_resize(4, show_plot=False).suggested==dict(increase_by=8, initial_size=.75)
+
 def test_full_size_where_small_images_are_no_quicker(clock, capsys):
     learn = auto(128, model=Net(clock, seconds=lambda h, w: 1.))
     learn.fit(2)
@@ -78,6 +94,12 @@ def test_what_it_measures_takes_three_hundredths_of_a_thousand_steps(clock):
     before = clock.now
     suggestion = choose(learn, learn.progressive_resize, 4)
     assert suggestion.arguments=={} and clock.now-before<30
+
+def test_steps_of_seconds_are_measured_in_half_a_minute(clock):
+    "One step at each size"
+    learn = auto(128, model=Net(clock, seconds=lambda h, w: 4*h*w/128**2))
+    before = clock.now
+    assert choose(learn, learn.progressive_resize, 4).arguments=={} and clock.now-before<30
 
 def test_slow_steps_are_measured_once(clock):
     "Ten seconds a step: one step at full size, and it goes by the defaults"

@@ -2,7 +2,7 @@
 import torch.utils.data as tud
 from util import *
 from test_lightning import L, ModelCheckpoint, Module as Plain, ProgressiveResizeCallback, pytestmark, quiet, tensors, trainer
-from test_auto import Net
+from test_auto import MaskNet, Net
 
 class Module(Plain):
     "A step takes as long as there are pixels, by the clock of the test"
@@ -20,6 +20,13 @@ def test_the_same_choice_as_fastai(clock, capsys, size, arguments, first):
     assert cb.chosen==dict(arguments=arguments) and module.train_sizes[0]==(first,first) and module.train_sizes[-1]==(size,size)
     out = capsys.readouterr().out
     assert ("'auto': Stay at full size: a feature of the last convolution covers 32 px" if arguments is None else "'auto': `ProgressiveResize") in out
+
+def test_masks_start_at_three_quarters(clock):
+    module,cb = Module(clock),ProgressiveResizeCallback('auto')
+    module.model = MaskNet(clock)
+    items = [(torch.rand(3,64,64),torch.randint(0, 4, (64,64))) for _ in range(40)]
+    trainer(cb, max_epochs=2).fit(module, tud.DataLoader(items, batch_size=8))
+    assert cb.chosen==dict(arguments=dict(initial_size=.75)) and module.train_sizes[0]==(48,48)
 
 def test_full_size_where_small_images_are_no_quicker(clock):
     module,cb,_ = fitted(clock, module=Module(clock, seconds=lambda h, w: 1.))

@@ -51,6 +51,7 @@ def test_every_experiment_runs(module, pictures, streets, tmp_path, capsys, name
     for r in rows:
         sizes,size = {int(k): v for k,v in r['sizes'].items()},r['arguments']['size']
         assert 0<=r[e.metric]<=1 and r['seconds']>0 and r['seed']==e.first and '/' not in json.dumps(r['arguments'])
+        assert ('chosen' in r)==(r['arm']=='auto')   # the call, or full size
         if r['arm']!='auto': assert (set(sizes)=={size if name!='camvid' else size[1]}) == r['arm'].startswith('full')   # so few steps are no reason to choose anything
     sizes = {r['arm']: r['sizes'] for r in rows if not e.arms[r['arm']].changes and r['arm']!='max_bs'}
     if name=='recipes':   # some have larger batches, or an epoch more
