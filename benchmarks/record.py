@@ -66,7 +66,7 @@ def table(rows):
     def text(v): return '' if v is None else f'{v:.2f}' if isinstance(v, float) else str(v)
     df = pd.DataFrame([{k: text(v) for k,v in r.items()} for r in rows]).fillna('')
     df = df.loc[:, (df!='').any()]
-    if df.empty: return ''
+    if df.shape[1]<2: return ''   # nothing but names
     first,*others = df.columns
     return df.set_index(first).rename_axis(None).rename_axis(first, axis=1)[others].to_string()
 

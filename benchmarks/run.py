@@ -121,11 +121,11 @@ def equal_epochs(arm, e, rows, a, device):
 def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
     """The trainings that are not in the file yet, seed by seed, each seed in an order of its own
 
-    An accuracy may come from another device, if that of the reference comes from it too."""
+    An accuracy may come from another device, if that of the reference comes from it too; seconds beside other work are measured again."""
     e,found = experiments[name],{}
     def key(r): return json.dumps([r[k] for k in identity], sort_keys=True)
     for r in rows:
-        if kind=='accuracy' or r['device']==device: found.setdefault(key(r), set()).add(r['device'])
+        if kind=='accuracy' or (r['device']==device and r['idle'] is not False): found.setdefault(key(r), set()).add(r['device'])
     for seed,order in interleaved(arms or e.arms, seeds, first):
         wanted = {}
         for arm in dict.fromkeys([*order, e.reference]):
@@ -144,18 +144,23 @@ def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
             needed = arm in unpaired or (arm==e.reference and (unpaired or not reference))
             if needed and device not in there[arm]: yield wanted[arm]
 
+def where(r):
+    "What a pair has in common: device, seed, and all arguments but those that arms have for themselves"
+    changed = {'epochs'}.union(*(o.changes for o in experiments[r['experiment']].arms.values()))
+    return r['device'],r['seed'],json.dumps({k: v for k,v in r['arguments'].items() if k not in changed}, sort_keys=True)
+
 def time_ratios(rows, arm, reference):
     "Seconds of an arm over those of the reference, round by round of an idle machine"
-    took = {(r['arm'],r['device'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
-    return [s/took[reference,*where] for (o,*where),s in took.items() if o==arm and (reference,*where) in took]
+    took = {(r['arm'],*where(r)): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
+    return [s/took[reference,*pair] for (o,*pair),s in took.items() if o==arm and (reference,*pair) in took]
 
 def points(rows, arm, metric):
-    "The metric of an arm in points, by device and seed"
-    return {(r['device'],r['seed']): 100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r}
+    "The metric of an arm in points, by what a pair has in common"
+    return {where(r): 100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r}
 
 def by_seed(values):
     "One value for each seed: of the device that comes first"
-    return [*{seed: v for (_,seed),v in reversed(values.items())}.values()][::-1]
+    return [*{seed: v for (_,seed,_),v in reversed(values.items())}.values()][::-1]
 
 def paired(rows, arm, reference, metric):
     "Differences of an arm to the reference in points, both of the same seed and device"
@@ -207,14 +212,14 @@ def main(
     seconds:bool=False, # Measure seconds: all threads, one training at a time, fewer pictures
     jobs:int=1, # Trainings at a time, where accuracy is measured; 0: one after the other in this process
     workers:int=0, # Loader processes of a training
-    smoke:bool=False, # Train tiny models that only show that everything runs
+    smoke:bool=False, # Train tiny models that only show that everything runs; they have a results file of their own
     report:bool=False, # Print the table of what is in the file, and train nothing
     out:str='benchmarks/results', # Folder of the results file
 ):
     "Train the arms of an experiment with several seeds, and print the table"
     with in_one_line('run'):
         if experiment not in experiments: raise BenchError(f'{experiment}: expected one of {", ".join(experiments)}')
-        e,file = experiments[experiment],out_folder(out)/f'{experiment}.jsonl'
+        e,file = experiments[experiment],out_folder(out)/f'{experiment}{"-smoke"*smoke}.jsonl'
         names = arms.split(';') if arms else [*e.arms]
         for o in names:
             if o not in e.arms: raise BenchError(f'--arms {arms}: expected names out of {"; ".join(e.arms)}')

@@ -342,7 +342,9 @@ class ItemsBackend(SizeBackend):
         if not self.is_map_style(): return 'no map-style dataset'
         if not self.has_batch_sampler(): return 'a custom `__iter__`'
         sampler = self.dl.batch_sampler
-        return (len(sampler.sampler),sampler.batch_size,sampler.drop_last) if type(sampler) is BatchSampler else 'a custom batch sampler'
+        if type(sampler) is not BatchSampler: return 'a custom batch sampler'
+        try: return len(sampler.sampler),sampler.batch_size,sampler.drop_last
+        except TypeError: return 'a sampler without a length'
 
     # ---- a few items
 

@@ -105,7 +105,7 @@ def get_learner(dls, arch:str='xresnet18', **kwargs) -> Learner:
 class _Curve(Callback):
     "Record seconds since the start, and accuracy, after every epoch"
     order = 70 # after the recorder
-    def before_fit(self): self.start,self.points = time.perf_counter(),[]
+    def begin(self): self.start,self.points = time.perf_counter(),[]
     def after_epoch(self): self.points.append((time.perf_counter()-self.start, self.recorder.values[-1][-1]))
 
 class _Table(Callback):
@@ -150,10 +150,10 @@ def train(
     if mode=='full': cbs = []
     elif mode=='auto': cbs = [ProgressiveResize('auto')]
     else: cbs = [ProgressiveResize(initial_size, increase_by=increase_by, increase_mode=mode)]
-    start = time.perf_counter()
+    curve.begin()   # `ProgressiveResize('auto')` measures before the first epoch
     learn.fit_one_cycle(epochs, lr, cbs=cbs)
     if torch.cuda.is_available(): torch.cuda.synchronize()
-    seconds = time.perf_counter()-start
+    seconds = time.perf_counter()-curve.start
     _,loss,acc = learn.recorder.values[-1]
     return dict(mode=mode, epochs=epochs, seconds=seconds, accuracy=acc, loss=loss, curve=curve.points)
 

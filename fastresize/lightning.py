@@ -235,7 +235,7 @@ def _module_step(run, sample):
     "Return a function that trains a copy of the module for a few batches of a size, made of the items of `sample`"
     t,spec = run.trainer,run.train.spec
     def step(m, size):
-        one = run.train.resized(tile_batch(sample, m.loading[0].bs, keep_types=True), run.train.target_size(size))
+        one = run.train.resized(tile_batch(sample, round(m.loading[0].bs*m.factor(size)), keep_types=True), run.train.target_size(size))
         combined = t.fit_loop._combined_loader
         batch = tree_unflatten([one], combined._spec) if is_grouped(combined) else one
         with t.precision_plugin.train_step_context(), no_trace(), shadow_step(_as_learner(t)) as (module,_):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np, pandas as pd
 
-from .check import count_str, expect, is_int, size_str, time_str
+from .check import count_str, expect, is_int, rounded_up, size_str, time_str
 from .log import launch_advice
 from .schedule import Growth, IncreaseMode, SizeSchedule, area, pixels_to_grow, resolve_initial
 
@@ -40,7 +40,7 @@ class Prediction:
     with_cache:object=None # The same with `cache_items=cache_bytes` too
     cache_bytes:float=0. # Bytes on disk that the decoded items take
     growth:Growth=None # Makes the schedule of a longer or shorter training; None: the schedule does not depend on the length
-    begins:float=0. # Seconds until the end of the first training batch
+    begins:float=0. # Seconds from the beginning of the fit to the end of the first training batch
     minutes:float=None # The time limit of the training, if one was given
     n_full:int=None # Number of epochs at full size that fit into `minutes`
     larger:tuple=None # With larger batches for small images: the arguments of `SizeSchedule.batches_of` after `n_epoch`
@@ -53,8 +53,20 @@ class Prediction:
         size:tuple, # `(height, width)` in pixels
     ) -> Pace:
         "Return the measured times at `size`, or interpolate between the neighboring sizes"
-        known = sorted(self.paces.items(), key=lambda o: area(o[0]))
-        return Pace(*(float(np.interp(area(size), [area(k) for k,_ in known], ys)) for ys in zip(*(v for _,v in known))))
+        known = sorted(self.paces, key=area)
+        paces = [self._divided(self.paces[k], k) for k in known]
+        return self._divided(Pace(*(float(np.interp(area(size), [area(k) for k in known], ys)) for ys in zip(*paces))), size, -1)
+
+    def bs_factor(self,
+        size:tuple, # `(height, width)` in pixels
+    ) -> float:
+        "Return the number of images in a training batch of `size`, relative to a full-size batch"
+        return self.schedule.bs_at(size, *self.larger[1:3])/self.larger[1] if self.larger else 1.
+
+    def _divided(self, pace, size, exponent=1):
+        "Return `pace` with the time per training batch for as many images as in a full-size batch; with `exponent=-1`, the other way around"
+        pace = Pace(*pace)
+        return pace._replace(batch=pace.batch/self.bs_factor(size)**exponent)
 
     def sizes_of(self, epoch:int) -> list: # `(height, width)` in pixels
         "Return the sizes of the training batches of an epoch"
@@ -97,10 +109,11 @@ class Prediction:
         return {k: f(p) for k in ('with_items','with_cache') if (p := getattr(self, k))}
 
     def without_noise(self) -> 'Prediction':
-        "Return the same prediction, with no batch of small images slower than one of larger images"
+        "Return the same prediction, with no batch of small images slower than one of as many larger images"
         def smooth(ys): return [min((a+b)/2, ys[-1]) for a,b in zip(np.maximum.accumulate(ys), np.minimum.accumulate(ys[::-1])[::-1])]   # full size stays as measured
         known = sorted(self.paces, key=area)
-        paces = dict(zip(known, zip(*(smooth([self.paces[s][i] for s in known]) for i in range(4)))))
+        smoothed = zip(*map(smooth, zip(*(self._divided(self.paces[s], s) for s in known))))
+        paces = {s: self._divided(p, s, -1) for s,p in zip(known, smoothed)}
         return replace(self, paces=paces, **self._of_loaders(lambda p: p.without_noise()))
 
     def with_growth(self,
@@ -121,11 +134,12 @@ class Prediction:
     ) -> 'Prediction': # `n_epoch` and `n_full` are the numbers of epochs that fit, progressively and at full size
         "Return the prediction for the longest run that fits into the time limit. Raises `ValueError` if not even the shortest one fits"
         least = next(n for n in range(1, 1001) if _makes(self.growth, self.schedule.final, n))
-        shortest,left = self.with_epochs(least),60*minutes-spent
-        def seconds(n): return self.begins + self.with_epochs(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
+        shortest,left,first = self.with_epochs(least),60*minutes-spent,self.pace(self.schedule.initial)
+        begins = max(0., self.begins-first.start-first.batch)   # before the first batch, which is among all batches
+        def seconds(n): return begins + self.with_epochs(n).seconds if _makes(self.growth, self.schedule.final, n) else float('inf')
         n,n_full = max_epochs(seconds, least, left),max_epochs(lambda n: n*shortest.full_seconds/least, 1, left)
-        needed = (spent + self.begins + shortest.seconds)/60
-        expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for {"measuring and "*(spent>0)}{count_str(least, "epoch")}')
+        needed = (spent + begins + shortest.seconds)/60
+        expect(n, 'minutes', minutes, f'at least {rounded_up(needed)}, the time for {"measuring and "*(spent>0)}{count_str(least, "epoch")}')
         return replace(self.with_epochs(n), minutes=minutes, n_full=n_full)
 
     @cached_property
@@ -200,15 +214,14 @@ class Suggestion:
         better = choose_arguments(p, {**self.fixed, **{k: v for k,v in self.arguments.items() if k!='initial_size'}})
         if better.arguments==self.arguments or better.cost>p.total/full/_tolerance: return
         return (f'By the measured batch times, this training took {p.total/full:.2f} of the time at full size; '
-                + (f'`{better.call}` would have taken {better.cost:.2f}.' if better.call else 'full size would have been about as fast.'))
+                + (f'`{better.call}` would have taken {better.cost:.2f}.' if better.call else 'full size would have been faster.'))
 
 def why_slow(
     p:Prediction, # Of a training in which small images save little
 ) -> str:
     "Return why small images save little"
     s = p.schedule
-    times = s.bs_at(s.initial, *p.larger[1:3])/p.larger[1] if p.larger else 1   # for as many images
-    share = p.pace(s.initial).batch/p.pace(s.final).batch/times
+    share = p.pace(s.initial).batch/p.pace(s.final).batch/p.bs_factor(s.initial)   # for as many images
     batches = Counter(b for e in range(p.n_epoch) for b in p.sizes_of(e))
     steps = sum(n*p.pace(b).batch for b,n in batches.items())
     if share>.75: return f'a batch of {size_str(s.initial)} px takes {share:.2f} of the time of one of {size_str(s.final)} px{launch_advice()}'
@@ -260,23 +273,28 @@ def _reasons(measured, p, initial, args):
     first = p.schedule.initial
     at,some,small = size_str(first),measured.cache_bytes,measured.with_items
     def saved(slow, fast): return f'{1000*(slow.pace(first).batch-fast.pace(first).batch):.0f} ms'
-    known = {.75: 'three quarters of full size, the smallest tried with targets such as masks' if measured.dense else 'smaller images would save little more',
-             .5: 'half of full size, the smallest tried'}
-    floor = known.get(initial, f'the smallest with {min_features} features on a side at the last convolution')
     res = {}
     if 'resize_items' in args: res['resize_items'] = True,f'small items save {saved(measured, small)} per batch at {at} px'
     if 'cache_items' in args: res['cache_items'] = some,f'{saved(small, p)} more if they are cached, decoded, in up to {some/1e9:.2g} GB on disk'
     if p.growth is None: return res
     sizes = f'{count_str(len(p.schedule.sizes), "size")}, because each new size costs {time_str(p.seconds_per_size)} once'
-    return dict(initial_size=(initial, f'{at} px: {floor}'), increase_by=(p.growth.increase_by, sizes)) | res
+    return dict(initial_size=(initial, f'{at} px: {_why_no_smaller(measured, p)}'), increase_by=(p.growth.increase_by, sizes)) | res
+
+def _why_no_smaller(measured, p):
+    "Return why the choice `p` does not start with smaller images"
+    least = next(reversed(initial_sizes(measured)), .5)
+    if p.schedule.initial!=resolve_initial(least, p.schedule.final, p.growth.multiple_of): return 'smaller images would save little more'
+    known = {.75: 'three quarters of full size, the smallest tried with targets such as masks', .5: 'half of full size, the smallest tried'}
+    return known.get(least, f'the smallest with {min_features} features on a side at the last convolution')
 
 # %% ../nbs/16_prediction.ipynb #e8394a9b
 class Preview(Prediction):
     "A prediction that is displayed, with suggested arguments"
     def to_df(self) -> pd.DataFrame: # One row per size
         "Return a table with the columns `from_epoch`, `size` in pixels, `ms_per_batch` of training, `measured` (False: interpolated), and `share_pct` of the time"
-        at = [0.,*(p*self.n_epoch for p in self.schedule.pcts)]
-        rows = [(e, size_str(s), 1000*self.pace(s).batch, s in self.paces, 100*t/self.seconds) for e,(s,t) in zip(at, self.by_size.items())]
+        s = self.schedule
+        begins = {size: p*self.n_epoch for p,size in reversed([(0.,s.initial), *s.steps])}
+        rows = [(begins[s], size_str(s), 1000*self.pace(s).batch, s in self.paces, 100*t/self.seconds) for s,t in self.by_size.items()]
         return pd.DataFrame(rows, columns=['from_epoch','size','ms_per_batch','measured','share_pct'])
 
     def __str__(self):

@@ -82,8 +82,9 @@ def no_trace(
     finally:
         with torch.no_grad():
             for t,old in tensors: t.data = old if t.shape!=old.shape else t.copy_(old)
-        for d,_ in dicts: d.clear()
-        for d,old in (*attrs, *dicts): d.update(old)
+        for d,old in (*dicts, *attrs):   # cleared and filled again
+            d.clear()
+            d.update(old)
         for set_state,state in states: set_state(state)
 
 # %% ../nbs/04_probe.ipynb #96e84e46
@@ -205,9 +206,9 @@ def _spaced_indices(dl, n): return [*range(0, len(dl.dataset), max(1, len(dl.dat
 
 def _sampled_indices(dl):
     "Return the indices that the sampler of PyTorch's loader `dl` gives first"
-    sampler,orig = dl.batch_sampler or dl.sampler,_scratch[id(dl)][2]
+    sampler,orig = dl.sampler if dl.batch_sampler is None else dl.batch_sampler,_scratch[id(dl)][2]
     idxs = next(iter(deepcopy(sampler, {id(o): o for o in (dl.dataset,orig)})))   # the sampler may hold the dataset, which is not copied
-    return [*idxs] if dl.batch_sampler else [idxs]
+    return [idxs] if dl.batch_sampler is None else [*idxs]
 
 def _first_items(n, get, idxs):
     "Return the first `n` items that can be read, or raise the last error if there is none"
@@ -223,7 +224,7 @@ def _first_items(n, get, idxs):
 def _torch_items(dl, n):
     try: items = _first_items(n, dl.dataset.__getitem__, _spaced_indices(dl, n))
     except Exception: items = _first_items(n, dl.dataset.__getitem__, _sampled_indices(dl))
-    return dl.collate_fn(items if dl.batch_sampler else items[0])
+    return dl.collate_fn(items[0] if dl.batch_sampler is None else items)
 
 def to_device(
     b, # A batch

@@ -109,6 +109,7 @@ class ProgressiveResize(OnlyTrains):
         if self.learn.lock.locked(): return   # a prediction, perhaps in the middle of a training
         self.stop()
         if not trains(self.learn) or not self.n_epoch: return
+        if not _first_epoch(self.learn): self.full_size_reached = None   # another training
         if not len(self.dls.train): return warn(no_batches)
         is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))
         self.body_was_frozen |= is_frozen

@@ -26,7 +26,7 @@ from fastai.torch_core import default_device, get_model, rank_distrib, to_device
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 
-from .check import as_size, count_str, expect, is_int, is_real, is_sequence, size_str
+from .check import as_size, count_str, expect, is_int, is_real, is_sequence, rounded_up, size_str
 from .backends import check_decoder, item_or_last
 from .batch import size_of
 from .auto import from_rank0
@@ -105,7 +105,7 @@ def fit_minutes(self:Learner,
     preview = preview.fit_into(minutes, spent)
     n = preview.n_epoch if grows else preview.n_full
     needed = (preview.full_seconds/preview.n_epoch + spent)/60
-    expect(n, 'minutes', minutes, f'at least {needed:.2g}, the time for measuring and 1 epoch')
+    expect(n, 'minutes', minutes, f'at least {rounded_up(needed)}, the time for measuring and 1 epoch')
     say = print if verbose and not rank_distrib() else noop
     say(f'{count_str(n, "epoch")} will fit.')
     timed = _TimedFit(self, (preview if grows else preview.at_full_size()).with_epochs(n), start+60*minutes, fit=='fine_tune')

@@ -152,7 +152,7 @@ def _new_size(old, size, scale):
     if (size is None)==(scale is None): raise ValueError(f'`size`={size!r} and `scale`={scale!r}: expected one of the two')
     if size is not None: return as_size(size)
     expect(is_real(scale) and scale>0, 'scale', scale, 'a fraction of the current size, above 0')
-    return old if scale>=1 else tuple(max(1, int(s*scale)) for s in old)
+    return old if scale>=1 else tuple(max(1, int(s*scale + 1e-9)) for s in old)
 
 # %% ../nbs/03_resize.ipynb #9df781b8
 def _tensor_str(x): return f'{type(x).__name__} {tuple(x.shape)} {x.dtype}' if isinstance(x, torch.Tensor) else type(x).__name__

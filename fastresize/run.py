@@ -37,9 +37,11 @@ class LargerBatches:
         size:tuple, # `(height, width)` in pixels
     ) -> float:
         "Return the number of images in a batch of `size`, relative to a full-size batch"
-        if not self.max_bs or not self.run.schedule: return 1
-        _,bs,max_bs,_ = self.run.batch_budget()
-        return self.run.schedule.bs_at(size, bs, max_bs)/bs
+        run = self.run
+        final = run.schedule.final if run.schedule else run.requested_size or run.train.full_size
+        if not self.max_bs or not final: return 1
+        _,bs,max_bs,_ = run.batch_budget()
+        return SizeSchedule((final,)).bs_at(size, bs, max_bs)/bs
 
     def lr_factor(self,
         size:tuple, # `(height, width)` in pixels

@@ -211,16 +211,15 @@ class Growth:
 
     def schedule(self,
         final_size:int|tuple, # Final `(height, width)` in pixels
-        n_epoch:int, # Length of the training in epochs
+        n_epoch:float, # Length of the training in epochs; it may end within one
     ) -> SizeSchedule:
         "Return the schedule of a training of `n_epoch` epochs, or raise `ValueError` if there is none for this size or length"
         final,multiple_of = as_size(final_size, 'final_size'),self.multiple_of
-        expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
         expect(multiple_of<=min(final), 'multiple_of', multiple_of, f'at most the shorter side of the final size {list(final)}')
         initial = self.initial(final)
         start,finish = [_as_epoch(getattr(self, k), n_epoch, k) for k in ('start','finish')]
         hint = '' if is_int(self.start)==is_int(self.finish) else '; an int is an epoch, a float is a fraction of the training'
-        expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {start:.4g} and {finish:.4g} of {n_epoch}{hint})')
+        expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r} (epoch {start:.4g} and {finish:.4g} of {n_epoch:.4g}{hint})')
         gap,by = pixels_to_grow(initial, final),math.ceil(self.increase_by/multiple_of)*multiple_of
         if self.increase_mode==IncreaseMode.Batch: by,epochs = _batch_growths(gap, by, start, finish)
         else:                                      by,epochs = _epoch_growths(gap, by, start, finish, multiple_of)
@@ -234,6 +233,7 @@ def size_schedule(
     **kwargs
 ) -> SizeSchedule:
     "Return the schedule of a training of `n_epoch` epochs, or raise `ValueError` for arguments that cannot work"
+    expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
     return Growth(**kwargs).schedule(final_size, n_epoch)
 
 # %% ../nbs/01_schedule.ipynb #0ac5905b

@@ -80,8 +80,7 @@ class TrainLength:
         if fractions: return growth.schedule(final, 1)   # the same schedule for any length
         expect(not self.by_steps and math.isfinite(self.n_epoch), 'start', growth.start,
                'a fraction of training, as for `finish`, in Batch mode, because the length of this training is not known in epochs')
-        self.n_epoch = max(1, math.ceil(self.n_epoch))
-        return growth.schedule(final, self.n_epoch)
+        return growth.schedule(final, self.n_epoch or 1)   # it may end within an epoch
 
 # %% ../nbs/21_trainer.ipynb #3123c926
 class Backends(dict):

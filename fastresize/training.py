@@ -238,7 +238,7 @@ class LearnerRun(TrainingRun):
         "Return the warnings that are known only at the end of the training"
         if self.cache: self.cache.close()
         short,cached = self.unfinished_warning(),self.cache and self.cache.message()
-        if short and self.schedule_warning(len(self.learn.dls.train)): short = None   # `schedule_warning` was shown before training
+        if short and self.last_size(len(self.learn.dls.train))!=self.schedule.final: short = None   # `schedule_warning` was shown before training
         return [m for m in (short, cached and f'`cache_items`: {cached}') if m]
 
     def message(self) -> str:

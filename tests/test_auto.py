@@ -285,6 +285,16 @@ def test_strides():
     conv_strides(m, x)
     assert m.training and all(map(torch.equal, m.buffers(), stats)) and not any(o._forward_hooks for o in m.modules())
 
+def test_larger_batches_of_images_that_take_as_long_save_nothing(clock, capsys):
+    "A fixed time for each image, whatever its size: four times as many take four times as long"
+    class Each(Net):
+        def forward(self, x):
+            self.clock.sleep(.01*len(x))
+            return self.m(x)
+    learn = auto(64, dls=make_dls(size=(64,64), bs=4), model=Each(clock, n_stride=2), max_bs=16)
+    learn.fit(2)
+    assert chosen(learn) is None and 'Stay at full size: a batch of 48 px takes 1.00 of the time' in capsys.readouterr().out
+
 # ---- the rule, by numbers of one's own
 
 def preview(full=128, epochs=8, seconds_per_size=0., small=.3, **kwargs):
@@ -297,6 +307,18 @@ def test_as_many_sizes_as_cost_little(seconds_per_size, sizes):
     assert len(s.preview.schedule.sizes)==sizes
     assert (f'{sizes} sizes, because each new size costs' in str(s))==(sizes<17)
 
+@pytest.mark.parametrize('small,dense,multiple_of,reason', [(.3,False,1,'64 px: half of full size, the smallest tried'), (.9,False,1,'96 px: smaller images would save little more'),
+                                                             (.3,True,1,'96 px: three quarters of full size, the smallest tried with targets such as masks')])
+def test_why_images_do_not_start_smaller(small, dense, multiple_of, reason):
+    p = preview(small=small, dense=dense)
+    if small==.9: p.paces = {(64,64): [0.,.055,0.,.01], (96,96): [0.,.056,0.,.01], (128,128): [0.,.1,0.,.03]}
+    assert reason in str(choose_arguments(p, {}))
+
+def test_three_quarters_may_be_the_smallest_with_two_features():
+    p = preview(96)
+    p.growth = Growth(multiple_of=32)
+    assert '64 px: the smallest with 2 features on a side' in str(choose_arguments(p, {}))
+
 def test_sizes_that_cost_more_than_they_save():
     s = choose_arguments(preview(seconds_per_size=60.), {})
     assert s.arguments is None and s.cost==1
@@ -308,7 +330,7 @@ def test_hindsight():
     def times(small): return {(64,64): N(seconds=10*small, n_timed=10), (128,128): N(seconds=1., n_timed=10)}
     assert s.hindsight(times(.03)) is None
     assert s.hindsight(times(.095)) is None   # full size is not a twentieth quicker
-    assert s.hindsight(times(.15))=='By the measured batch times, this training took 1.28 of the time at full size; full size would have been about as fast.'
+    assert s.hindsight(times(.15))=='By the measured batch times, this training took 1.28 of the time at full size; full size would have been faster.'
     assert s.hindsight({(64,64): N(seconds=1., n_timed=10)}) is None
 
 # ---- compiled models

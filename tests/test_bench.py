@@ -1,7 +1,8 @@
 "The command, as a user runs it"
-import inspect, json, os, subprocess, sys
+import inspect, json, os, subprocess, sys, time
 from pathlib import Path
 import pytest
+from fastresize.auto import NotMeasured
 from fastresize.bench import main
 from fastresize.demo import classes, demo_data
 from PIL import Image
@@ -105,3 +106,12 @@ def test_demo_set(tmp_path):
     demo_data(tmp_path/'set', n_train=3, n_valid=2, size=40)
     assert [f.stat().st_mtime_ns for f in files] == stamps
     assert sorted(p.name for p in tmp_path.iterdir()) == ['set'] # nothing half-drawn is left
+
+def test_the_curve_of_a_training_ends_when_it_ends(tmp_path, monkeypatch):
+    "Also with 'auto', which measures before the first epoch"
+    from fastresize import bench
+    path = demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=32)
+    def measured(*args): time.sleep(.5); raise NotMeasured('of a test')
+    monkeypatch.setattr('fastresize.progressive.choose', measured)
+    r = bench.train('auto', path, size=32, epochs=2, bs=8, workers=0)
+    assert .5<=r['curve'][0][0]<r['curve'][-1][0]<=r['seconds']

@@ -224,7 +224,7 @@ def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenet
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def run(**kwargs):
         module('run').main(name, data=str(tmp_path/'pics'), smoke=True, out=str(tmp_path/'out'), seeds=1, jobs=0, **kwargs)
-        return capsys.readouterr().out, [json.loads(o) for o in (tmp_path/'out'/f'{name}.jsonl').read_text().splitlines()]
+        return capsys.readouterr().out, [json.loads(o) for o in (tmp_path/'out'/f'{name}-smoke.jsonl').read_text().splitlines()]
     run(seconds=True, arms='full;batch')
     said,rows = run(arms='full;batch;epoch')
     assert len(rows)==5 and {(r['arm'],r['kind']) for r in rows} == {('full','seconds'),('batch','seconds'),('batch','accuracy'),('epoch','accuracy'),('full','accuracy')}
@@ -232,7 +232,7 @@ def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenet
         sizes = {int(k): v for k,v in r['sizes'].items()}
         assert sizes.keys()=={32} if r['arm']=='full' else min(sizes)==16 and max(sizes)==32
         assert 0<=r['accuracy']<=1 and r['seconds']>0 and str(tmp_path) not in json.dumps(r)
-    file = tmp_path/'out'/f'{name}.jsonl'
+    file = tmp_path/'out'/f'{name}-smoke.jsonl'
     file.write_text('\n'.join(file.read_text().splitlines()[:-1])+'\n{"arm": "fu')   # killed while it wrote
     said,again = run(arms='full;batch;epoch')
     assert [r['arm'] for r in again]==[r['arm'] for r in rows] and again[-1]['accuracy']==rows[-1]['accuracy'] and again[:-1]==rows[:-1]
@@ -243,13 +243,13 @@ def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def result(jobs):
         module('run').main('imagenette', data=str(tmp_path/'pics'), smoke=True, seeds=1, arms='batch', jobs=jobs, out=str(tmp_path/f'{jobs}'))
-        return json.loads((tmp_path/f'{jobs}'/'imagenette.jsonl').read_text())
+        return json.loads((tmp_path/f'{jobs}'/'imagenette-smoke.jsonl').read_text())
     own,here = result(1),result(0)
     assert all(own[k]==here[k] for k in ('accuracy','valid_loss','sizes','arguments'))
 
 def test_what_a_results_file_says(module):
     run = module('run')
-    def row(arm, seed, kind='accuracy', **kwargs): return dict(arm=arm, seed=seed, kind=kind, arguments=dict(epochs=5), idle=True, **{'device': 'A', **kwargs})
+    def row(arm, seed, kind='accuracy', **kwargs): return dict(experiment='imagenette', arm=arm, seed=seed, kind=kind, idle=True, **{'device': 'A', 'arguments': dict(epochs=5), **kwargs})
     rows = [row(arm, i, accuracy=.8+d+.001*i, seconds=1.) for arm,d in (('full',0),('batch',.01)) for i in range(5)]
     rows[-1]['accuracy'] += .01
     seconds = [row(arm, i, 'seconds', seconds=s) for i,arm,s in ((0,'full',100.),(0,'batch',60.),(1,'full',120.),(1,'batch',60.))]
@@ -267,6 +267,9 @@ def test_what_a_results_file_says(module):
     other = [row(arm, 5, device='B', accuracy=a, seconds=1.) for arm,a in (('full',.5),('batch',.6))]
     assert run.paired(rows+other, 'batch', 'full', 'accuracy')==pytest.approx([*d, 10])
     assert run.paired([*rows, other[0], row('batch', 5, accuracy=.9)], 'batch', 'full', 'accuracy')==d, 'pairs are from one device'
+    assert run.paired([*rows, row('full', 5, accuracy=.1, arguments=dict(n_train=10)), row('batch', 5, accuracy=.6)], 'batch', 'full', 'accuracy')==d, 'and of the same arguments'
+    assert run.paired([*rows, row('full', 5, accuracy=.8), row('batch', 5, accuracy=.9, arguments=dict(epochs=8))], 'batch', 'full', 'accuracy')==pytest.approx([*d, 10]), 'but for the epochs'
+    assert run.summary('imagenette', busy).endswith('no training in the file yet')
     words = run.summary('imagenette', rows+seconds+other)
     assert '5 epochs, A and B\n' in words and '0.55 (0.50 to 0.60)' in words and 'of the time, A' in words and 'of the time, B' not in words
 
@@ -282,3 +285,6 @@ def test_a_seed_from_another_device_is_not_trained_again_if_it_is_whole(module):
     assert left(whole[:1])=={'full','batch','gentle'} and left(whole[1:])=={'full','batch','gentle'}
     assert left(whole[:2], ['batch'])==set() and left(whole[:1], ['full'])==set()
     assert left([{**o, 'kind':'seconds'} for o in whole], kind='seconds')=={'full','batch','gentle'}, 'seconds are those of a device'
+    def timed(idle): return [{**row(o, 'B', 'seconds'), 'idle': idle} for o in ('full','batch','gentle')]
+    assert left(timed(True), kind='seconds')==left(timed(None), kind='seconds')==set()
+    assert left(timed(False), kind='seconds')=={'full','batch','gentle'}, 'beside other work they do not count'

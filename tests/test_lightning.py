@@ -155,6 +155,8 @@ def test_epoch_mode_and_epochs_as_numbers():
     assert module.train_sizes==[(s,s) for s in (32,32,48,64) for _ in range(8)]
     assert fitted(resize(start=1, finish=3), max_steps=32)[0].train_sizes==due(32, start=.25, finish=.75)
     assert fitted(resize(start=1, finish=3), max_steps=30)[0].train_sizes==due(32, start=.25, finish=.75)[:30]
+    assert fitted(resize(start=1, finish=.75), max_steps=17)[0].train_sizes==due(17, start=8/17, finish=.75)   # 2.125 epochs
+    assert fitted(resize(increase_mode='epoch'), max_steps=17)[0].train_sizes==[(32,32)]*8+[(64,64)]*9
 
 class Manual(Module):
     def __init__(self): super().__init__(); self.automatic_optimization = False

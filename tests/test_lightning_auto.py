@@ -40,6 +40,13 @@ def test_it_trains_as_with_the_call_that_it_prints(clock):
         return [*module.state_dict().values(), torch.rand(1), t.callback_metrics['loss']]
     for a,b in zip(trained(ProgressiveResizeCallback('auto', verbose=False)), trained(ProgressiveResizeCallback(64, verbose=False))): assert torch.equal(a, b)
 
+def test_larger_batches_are_measured(clock):
+    module,seen = Module(clock),[]
+    module.model.register_forward_pre_hook(lambda m, x: seen.append((x[0].shape[-1],len(x[0]))))
+    fitted(clock, cb=ProgressiveResizeCallback('auto', max_bs=64), module=module, data=tensors(size=(96,96)))
+    bs = tensors().batch_size
+    assert (96,bs) in seen and any(s==64 and n==bs*9//4//8*8 for s,n in seen[:20])
+
 def test_a_checkpoint_keeps_the_choice(clock, tmp_path):
     "Resumed where full size would be chosen now"
     save = ModelCheckpoint(tmp_path, save_top_k=-1)

@@ -4,6 +4,7 @@ import torch.utils.data as tud
 import torchvision.transforms as v1, torchvision.transforms.v2 as v2
 from torch.utils.data.distributed import DistributedSampler
 from fastresize.batch import leaves
+from fastresize.preflight import SizeError
 from util import *
 
 schedule = size_schedule(64, 4, increase_by=8)
@@ -430,3 +431,17 @@ def test_other_loaders_of_the_optimizer_have_its_own_rate():
             yield round(old-w.item(), 3)
     assert [*rates(a)]==[.2]*2 and [*rates(tensors())]==[.1]*8
     assert [*rates(b)]==[round(.1*1.6**.5, 3)]*5 and [*rates(a)]==[.2]*2 and [*rates(tensors())]==[.1]*8
+
+class Endless(tud.Sampler):
+    "Has no length"
+    def __init__(self, n): self.n = n
+    def __iter__(self):
+        while True: yield from torch.randperm(self.n).tolist()
+
+def test_a_sampler_without_a_length():
+    "Items are looked at as with any other sampler"
+    def loader(): return tud.DataLoader(tud.TensorDataset(torch.rand(40,3,64,64), torch.arange(40)%2), sampler=Endless(40), batch_size=8)
+    s = size_schedule(64, 2, increase_by=8)
+    assert sized_loader(loader(), s, 2, n_batch=5).backend.full_size==(64,64)
+    with pytest.raises(SizeError, match='32'): sized_loader(loader(), s, 2, n_batch=5, model=nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)))
+    with pytest.raises(ValueError, match='`max_bs`=32: expected None for this loader, which has a sampler without a length'): sized_loader(loader(), s, 2, n_batch=5, max_bs=32)

@@ -4,7 +4,7 @@ import pytest
 from util import *
 from fastresize.preflight import dry_run as step, tile_batch, reserve
 from fastresize.batch import leaves
-from fastresize.probe import some_items
+from fastresize.probe import no_trace, some_items
 
 def dry_run(learn, b, bs):
     b = tile_batch(b, bs)
@@ -177,3 +177,11 @@ def test_items_are_repeated_whatever_holds_them():
     assert shapes(tile_batch((torch.rand(2,3,20,30),torch.arange(2)), 5))==[(5,3,20,30),(5,)]
     assert shapes(tile_batch([torch.rand(4,3,8,8),[dict(a=torch.rand(4,2)) for _ in range(4)]], 2))==[(2,3,8,8)]+[(2,2)]*4   # four heads of the whole batch
     assert shapes(tile_batch([torch.rand(4,3,8,8),[dict(a=torch.rand(k,2)) for k in (4,1,2,4)]], 2))==[(2,3,8,8),(4,2),(1,2)]
+
+def test_what_a_trial_adds_to_a_module_is_gone():
+    class Keeps(nn.Module):
+        def __init__(self): super().__init__(); self.n = 1
+        def forward(self, x): self.last,self.n = x.shape,2; return x
+    m = Keeps()
+    with no_trace(m): m(torch.rand(1))
+    assert m.n==1 and not hasattr(m, 'last') and m.training

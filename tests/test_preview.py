@@ -28,6 +28,10 @@ def test_the_sum():
     assert p.speedup==pytest.approx(p.full_seconds/p.seconds) and p.cost==pytest.approx(1/p.speedup)
     assert list(p.to_df()['size'])==['32','64'] and p.to_df().share_pct.sum()==pytest.approx(100)
 
+def test_sizes_that_repeat_begin_once():
+    p = Preview(SizeSchedule((64,64,128), (.25,.75)), 8, (10,2), {(64,64): [0.,.03,0.,.01], (128,128): [0.,.1,0.,.03]})
+    assert p.to_df()[['from_epoch','size']].values.tolist()==[[0.,'64'],[6.,'128']]
+
 def test_validation_at_full_size():
     assert by_hand(resize_valid=False).seconds==pytest.approx(by_hand().seconds + 2*(0.7+2*0.04 - 0.5-2*0.01))
 

@@ -644,6 +644,13 @@ def test_watchers_of_the_model_see_the_training_alone():
 
 # ---- other ends
 
+def test_a_fit_cancelled_while_sizes_are_skipped():
+    "That they are is said before; where the training ends is not known then"
+    class Stop(Callback):
+        def after_epoch(self): raise CancelFitException
+    with pytest.warns(UserWarning) as said: learner(loaders(), ProgressiveResize(increase_by=1), Stop()).fit(4)
+    assert ['the other sizes are skipped' in str(said[0].message), 'the training ended with images of [32, 32]' in str(said[-1].message)]==[True]*2
+
 def test_a_fit_cancelled_after_an_epoch_without_a_bar_and_the_next():
     class Stop(Callback):
         order = 45

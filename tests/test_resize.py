@@ -2,6 +2,7 @@
 import pytest
 from util import *
 from fastresize.resize import lowpass
+from fastresize.schedule import Growth
 
 methods = 'interpolate','crop','lowpass'
 dtypes = torch.float32,torch.float64,torch.float16,torch.bfloat16,torch.uint8
@@ -355,3 +356,7 @@ def test_points_are_cropped_with_their_image():
         xs,ys = resize_batch(x, TensorPoint(at/32-1), size=32, method='crop')
         top,left = window(xs)
         assert torch.allclose((ys.as_subclass(Tensor)+1)*16, at-torch.tensor([left,top]))
+
+def test_a_share_is_the_same_as_in_a_schedule():
+    "0.29*100 is 28.999999999999996"
+    for share in (.29,.57,.58): assert {*resize_batch(torch.rand(1,3,100,100), scale=share)[0].shape[-2:]}=={*Growth(share).initial((100,100))}=={round(100*share)}
