@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', 'Loading', 'conv_strides', 'NotMeasured',
-           'as_not_measured', 'arguments', 'fixed_arguments', 'n_batches', 'Measuring', 'items_per_process', 'suggest',
-           'choose']
+           'as_not_measured', 'arguments', 'base_class', 'fixed_arguments', 'n_batches', 'Measuring',
+           'items_per_process', 'suggest', 'choose']
 
 # %% ../nbs/17_auto.ipynb #46162631
 import math, os, shutil, warnings
@@ -227,11 +227,15 @@ def arguments(
     args = {k: getattr(cb, 'user_schedule' if k=='schedule' else k) for k in defaults} if cb else {}
     return {k: v for k,v in args.items() if v is not defaults[k] and v!=defaults[k]}
 
+def base_class(cb) -> type:
+    "Return the class of this package that a callback is of, whose arguments are known; a subclass may have others"
+    return next(c for c in type(cb).__mro__ if c.__module__.startswith('fastresize.'))
+
 def fixed_arguments(
     cb, # A `ProgressiveResize('auto')`
 ) -> dict:
     "Return the arguments of a callback that 'auto' keeps"
-    return {k: v for k,v in arguments(cb, type(cb)).items() if k not in ('initial_size','verbose')}
+    return {k: v for k,v in arguments(cb, base_class(cb)).items() if k not in ('initial_size','verbose')}
 
 def n_batches(
     learn, # A `Learner`
@@ -375,7 +379,7 @@ def choose(
     def measure():
         with shadow_learner(learn, None) as twin, warnings.catch_warnings():
             warnings.simplefilter('ignore')   # the training shows them
-            run = LearnerRun(twin, type(cb)(**{**fixed, 'verbose': False, 'cache_items': 0}), n_epoch)
+            run = LearnerRun(twin, base_class(cb)(**{**fixed, 'verbose': False, 'cache_items': 0}), n_epoch)
             if not run.schedule: raise NotMeasured('the size of its images is not known before its first batch')
             with as_not_measured():
                 m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin), n_processes(learn))

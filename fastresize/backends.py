@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['current_ratio', 'item_or_last', 'spec_and_warning', 'SizeBackend', 'look_ahead', 'leave_targets', 'make_small',
            'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend', 'check_decoder', 'DecoderBackend',
-           'backend_for']
+           'check_not_sized', 'backend_for']
 
 # %% ../nbs/05_backends.ipynb #09028019
 import sys
@@ -340,6 +340,7 @@ class ItemsBackend(SizeBackend):
     def countable(self) -> tuple: # Items per epoch, items per batch, and True if an incomplete last batch is dropped; or the reason why not, as a string
         "Return what is needed to plan larger batches, or why they are not possible"
         if not self.is_map_style(): return 'no map-style dataset'
+        if self.dl.batch_sampler is None: return '`batch_size=None`'
         if not self.has_batch_sampler(): return 'a custom `__iter__`'
         sampler = self.dl.batch_sampler
         if type(sampler) is not BatchSampler: return 'a custom batch sampler'
@@ -359,6 +360,8 @@ class ItemsBackend(SizeBackend):
         "Return the reason why items cannot be made at `size`, or None; compares batches of four items, of three, and of four small ones"
         if self.method!='interpolate': return f'`method`={self.method!r} resizes batches after loading'
         if not self.is_plain(): return 'it is not a plain PyTorch `DataLoader`'
+        if not self.can_size() and self.has_batch_sampler(): return 'worker processes pass the indices of a whole batch to the `__getitems__` of its dataset'
+        if getattr(self.dl, 'batch_sampler', True) is None: return '`batch_size=None`: it makes no batches of items'
         if not self.can_size() or not self.full_size: return 'no items can be read before training'
         whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
         item_size,fewer_size,loaded_size = [b if b is None else self.spec.size(b) for b in (whole,fewer,small)]
@@ -456,6 +459,12 @@ class DecoderBackend(SizeBackend):
         return nullcontext()
 
 # %% ../nbs/05_backends.ipynb #f13b723e
+def check_not_sized(
+    loader, # Any loader
+):
+    "Raise `ValueError` for a `SizedLoader`, whose batches would be resized twice"
+    expect(type(loader).__name__!='SizedLoader', 'loader', loader, 'one that is not a `SizedLoader` already')
+
 def backend_for(
     loader, # Any loader
     args, # Object with the attributes `method`, `resize_mode`, `user_schedule`, and, if that is None, `growth`
@@ -469,6 +478,7 @@ def backend_for(
     Items are made small only after its `small_items` has been set."""
     kwargs = dict(method=args.method, mode=args.resize_mode, multiple_of=1 if args.user_schedule else args.growth.multiple_of) | kwargs
     dl = unwrap_dl(loader)
+    check_not_sized(dl)
     if set_size is not None: return DecoderBackend(loader, set_size, per_batch=per_batch, **kwargs)
     if is_fastai_loader(dl): return fastai_backend(loader, **kwargs)
     return ItemsBackend(loader, small_items=False, **kwargs) if isinstance(dl, DataLoader) else SizeBackend(loader, **kwargs)

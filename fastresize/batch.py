@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['target_modes', 'children_of', 'rebuild', 'map_tensors_with_path', 'map_tensors', 'tensors_with_path', 'leaves',
            'is_channels_last', 'is_image', 'is_image_list', 'is_a', 'is_mask', 'check_targets', 'BatchSpec', 'size_of',
-           'has_pixel_coords', 'spec_warning', 'no_image_message']
+           'has_pixel_coords', 'unknown_name_warning', 'spec_warning', 'no_image_message']
 
 # %% ../nbs/02_batch.ipynb #0908f070
 from collections.abc import Iterable, Mapping
@@ -108,6 +108,12 @@ def _is_class_map(t):
     "Return True for class indices: ints, or whole values with one channel or none"
     if is_mask(t) and t.dtype!=torch.uint8: return True
     return (t.ndim<=3 or t.shape[-3]==1) and _is_whole(t)
+
+def _is_binary_mask(t):
+    "Return True for masks of 0 and 1 as floats, one for each class; points of 1 that touch no other 1 are peaks of a heatmap"
+    if t.ndim<3 or not _is_whole(t) or not 0<=float(t.min())<float(t.max())==1: return False
+    down,beside,across = t[...,1:,:]*t[...,:-1,:],t[...,1:]*t[...,:-1],t[...,1:,1:]*t[...,:-1,:-1] + t[...,1:,:-1]*t[...,:-1,1:]
+    return bool(down.any() or beside.any() or across.any())
 
 def _has_peaks(t):
     "Return True for a heatmap: floats from 0 to 1 whose mean is less than an eighth of the maximum"
@@ -255,7 +261,7 @@ class _RoleFinder:
         if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
         if is_channels_last(t): return
         if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed
-        if _is_class_map(t): return 'class'
+        if _is_class_map(t) or _is_binary_mask(t): return 'class'
         if self.names is not None and not is_target and self.splits: return   # an input that is not among `pictures`
         return 'peaks' if _has_peaks(t) and not (t.ndim==4 and t.shape[1]==3 and tuple(t.shape[-2:]) in self.sizes) else 'image'
 
@@ -386,7 +392,9 @@ _pixel_coords_warning = ('the targets look like boxes or points in pixels, which
 _crop_warning = ("the targets look like boxes or points, which `method`='crop' does not move with the images. Pass them as fastai's `TensorBBox` or "
                  "`TensorPoint`, or use `method='interpolate'`; pass `resize_targ=False` if they are something else")
 
-def _unknown_name_warning(spec):
+def unknown_name_warning(
+    spec:BatchSpec, # Spec of a sample
+) -> str: # A warning, or None
     "Return a warning if `pictures` or the keys of `resize_targ` name something that the sample does not have"
     for argument,names in dict(pictures=spec.names or (), resize_targ=spec.resize_targ).items():
         if not isinstance(names, (list,Mapping)): continue
@@ -401,7 +409,7 @@ def spec_warning(
     method:str='interpolate', # How images are resized
 ) -> str: # A warning, or None
     "Return a warning if the user's names are not in the sample, or if targets look like boxes or points that do not follow the images"
-    if message := _unknown_name_warning(spec): return message
+    if message := unknown_name_warning(spec): return message
     if spec.resize_targ is not None: return
     targets = spec.split(sample)[1] or sample
     if method=='crop': return _crop_warning if any(not is_a(t, 'TensorPoint') for t in _coordinates(targets)) else None

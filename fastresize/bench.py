@@ -146,7 +146,9 @@ def train(
     learn.model.to(learn.dls.device)
     learn.create_opt()
     b = tile_batch(learn._set_device(some_items(learn.dls.train)), min(bs, len(learn.dls.train_ds)))
-    dry_run(learn, b[:1], b[1:])   # the first step of a process is slow: keep it out of the measurement
+    try: dry_run(learn, b[:1], b[1:])   # the first step of a process is slow: keep it out of the measurement
+    except torch.OutOfMemoryError: raise
+    except Exception as e: raise BenchError(f'--arch {arch}, --size {size}: the model does not take such images ({e})') from e
     if mode=='full': cbs = []
     elif mode=='auto': cbs = [ProgressiveResize('auto')]
     else: cbs = [ProgressiveResize(initial_size, increase_by=increase_by, increase_mode=mode)]

@@ -33,7 +33,8 @@ def _exporting(learn):
     except Exception: return False
 
 class OnlyTrains(Callback):
-    "Base class of callbacks for training only: `tta` runs without them, and `export` replaces them by a `Callback` that does nothing"
+    "Base class of callbacks for training only: `tta` and `summary` run without them, and `export` replaces them by a `Callback` that does nothing"
+    _only_train_loop = True   # fastai's `summary` runs without such callbacks
     after_pred = after_loss = before_backward = after_backward = before_step = after_step = noop   # fastai looks up a missing one in 8 µs
 
     def __reduce_ex__(self, protocol):

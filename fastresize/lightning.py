@@ -37,7 +37,7 @@ from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
-from .trainer import PartsSpec, TrainLength, TrainerRun, is_grouped, parts_of, scale_lrs, true_lengths
+from .trainer import PartsSpec, TrainLength, TrainerRun, is_grouped, parts_of, scale_lrs, true_lengths, validating
 
 _all_ = ['TrainLength','TrainerRun','true_lengths']
 
@@ -226,7 +226,8 @@ def _try_validation(run, valid):
     if valid and is_grouped(combined):
         todo = [(tree_unflatten([batch for batch,*_ in valid], combined._spec), backends[0], PartsSpec([o.spec for o in backends], combined), [])]
     for batch,o,spec,args in todo:
-        try: why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], spec, *args)
+        try:
+            with validating(run.trainer): why = _try_step(run, 'validation_step', batch, [o.target_size(s) for s in run.schedule.sizes], spec, *args)
         except SizeError as e: raise SizeError(f'`validation_step`: {e}. `resize_valid=False` validates at full size') from e
         if why: return why
 
@@ -262,6 +263,8 @@ def _suggest(cb, run, sample):
         m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample), t.world_size)
         return suggest(m, cb.growth, fixed_arguments(cb), n_epoch, (n_batch,0), try_items=False)
 
+def _only_chosen(arguments, fixed): return None if arguments is None else {k: v for k,v in arguments.items() if k not in fixed}
+
 def choose(
     cb, # A `ProgressiveResizeCallback('auto')`
     run:TrainerRun, # Its training
@@ -269,9 +272,11 @@ def choose(
 ) -> Growth: # None: full size
     "Return what 'auto' chose before the checkpoint that the training resumes from; otherwise measure, choose, and print the choice and its reasons"
     if cb.chosen is None or not run.trainer.global_step:
+        fixed = fixed_arguments(cb)
         try: found,message = (o := _suggest(cb, run, sample)).arguments,str(o)
-        except NotMeasured as e: found,message = fixed_arguments(cb),f'could not measure this training, because {e}; it uses the defaults'
-        cb.chosen = dict(arguments=run.trainer.strategy.broadcast(found))
+        except NotMeasured as e: found,message = fixed,f'could not measure this training, because {e}; it uses the defaults'
+        new = run.trainer.strategy.broadcast(_only_chosen(found, fixed))   # what the user gave may not be picklable
+        cb.chosen = dict(arguments=None if new is None else {**fixed, **new})
         if cb.verbose and run.trainer.is_global_zero: print(f"'auto': {message}")
     chosen = cb.chosen['arguments']
     return None if chosen is None else replace(cb.growth, **{k: v for k,v in chosen.items() if k in vars(cb.growth)})
@@ -368,7 +373,8 @@ class ProgressiveResizeCallback(L.Callback):
 
     def state_dict(self) -> dict:
         "Return the state for a checkpoint"
-        return dict(judged=self.judged, reached=self.reached, chosen=self.chosen)
+        chosen = self.chosen and dict(arguments=_only_chosen(self.chosen['arguments'], fixed_arguments(self)))
+        return dict(judged=self.judged, reached=self.reached, chosen=chosen)
 
     def load_state_dict(self, state_dict):
         "Restore the state from a checkpoint"

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from fastcore.basics import GetAttr
 
-from .backends import DecoderBackend, backend_for, item_or_last, look_ahead, make_small, spec_and_warning
+from .backends import DecoderBackend, backend_for, check_not_sized, item_or_last, look_ahead, make_small, spec_and_warning
 from .batch import BatchSpec, no_image_message
 from .check import expect, is_int, size_str
 from .preflight import try_sizes
@@ -195,8 +195,6 @@ def _try_model(model, backend, schedule):
     why,_ = try_sizes(SimpleNamespace(model=model, loss_func=None), spec, tuple(xb), (), sizes, forward=_forward)
     if why: warn(f'`model`: sizes are not tried beforehand, because {why}')
 
-def _warn_of_schedule(message): warn(message.replace('`final_size`=', '`schedule` ends with '))
-
 def sized_loader(
     loader, # A PyTorch `DataLoader`, or any iterable that gives the batches of an epoch
     schedule:SizeSchedule, # From `size_schedule(final_size, n_epoch)`
@@ -219,7 +217,7 @@ def sized_loader(
     n = _length(loader)
     is_iterator = isinstance(loader, _BaseDataLoaderIter) or hasattr(loader, '__next__') and n is None
     expect(hasattr(loader, '__iter__') and not is_iterator, 'loader', loader, 'a loader that can be iterated once per epoch, such as a PyTorch `DataLoader`')
-    expect(type(loader) is not SizedLoader, 'loader', loader, 'one that is not a `SizedLoader` already')
+    check_not_sized(loader)
     expect(isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, for instance from `size_schedule(final_size, n_epoch)`'
            + (': a loop has no model to measure' if isinstance(schedule, str) else ''))
     expect(model is None or isinstance(model, torch.nn.Module), 'model', model, 'a PyTorch module, or None')
@@ -227,6 +225,7 @@ def sized_loader(
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,
                            scale_lr=scale_lr, set_size=set_size, per_batch=per_batch, resize_items=resize_items)
     check_resizing(args)
+    expect(set_size is not None or not per_batch, 'per_batch', per_batch, 'False without `set_size`')
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches per epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')
@@ -239,7 +238,7 @@ def sized_loader(
     new_spec = partial(spec_and_warning, warn=warn, method=method, pictures=pictures, resize_targ=resize_targ)
     backend = backend_for(loader, args, set_size, per_batch, new_spec=new_spec, device=device)
     look_ahead(backend)
-    run = TrainingRun(args, n_epoch, backend, warn=_warn_of_schedule)
+    run = TrainingRun(args, n_epoch, backend)
     if n_batch: run.n_batch_limit = n_batch
     run.make_schedule()
     run.larger_batches.check()

@@ -21,6 +21,7 @@ from .batch import BatchSpec, children_of, is_image_list, leaves, map_tensors, r
 from .check import count_str
 from .probe import no_trace
 from .resize import resize_with
+from .schedule import area
 
 # %% ../nbs/06_preflight.ipynb #a5ebe7de
 def unwrap_model(model):
@@ -35,6 +36,8 @@ def _is_observer(hook): return isinstance(hook, types.FunctionType) and not hook
 def _remove_observer_hooks(modules):
     for hooks in (m.__dict__.get(k) or {} for m in modules for k in _hooks):
         for k in [k for k,h in hooks.items() if _is_observer(h)]: del hooks[k]
+
+def _has_observer_hooks(model): return any(map(_is_observer, (h for m in model.modules() for k in _hooks for h in (m.__dict__.get(k) or {}).values())))
 
 def _set_mode(model, train):
     "Set training or evaluation mode, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
@@ -281,7 +284,7 @@ def try_sizes(
     n:int=2, # Number of items to try with; 1 if the training has a batch of one item
     metrics:dict={}, # Functions of predictions and targets, by name
     forward=_forward, # Called with a copy of the model and the inputs; returns predictions
-    validates=(), # Those of `sizes` at which the model is tried in evaluation mode too
+    validates=(), # Sizes at which the model is tried in evaluation mode: those of `sizes` too, others only so, if the largest of them works
 ) -> tuple: # Why sizes could not be tried, or None; and True if the loss accepts targets only at full size
     """Run `n` items at every size through copies of model, loss and metrics. Raises `SizeError` if only full size works
 
@@ -317,6 +320,12 @@ class _Trial:
     @property
     def layer(self): return (self.layers.at_work or ['the model'])[-1]
 
+    def message(self, size, e, metric=None):
+        "Return the message of a `SizeError` in validation, where the model or a metric raised `e`"
+        who,raised = ('in validation the model',self.layer) if metric is None else (f'the metric {metric}','it')
+        return (f'{who} cannot take images of {list(size)}: {raised} raised {first_line(e)}, at full size it did not. '
+                '`resize_valid=False` validates at full size; or use a larger `initial_size`')
+
     def loss_fails(self, yb): return _raised(_loss, self.learn, self.loss, self.pred, yb)[1]
 
     def failing_metrics(self, yb):
@@ -339,20 +348,28 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if stay: y = full_y
         if e := trial.model_fails(x):
             if is_oom(e): continue
+            if _has_observer_hooks(trial.learn.model): return f'{trial.layer} cannot take images of {list(size)} without the hooks of the model, which are left out',stay
             raise SizeError(f'the model cannot take images of {list(size)}, the smallest scheduled size that fails: '
                             f'{trial.layer} raised {first_line(e)}. {size_advice}') from e
         e = trial.loss_fails(y) if with_loss else None
         if e and not is_oom(e):
             if spec.resize_targ is not None or not spec.targets or trial.loss_fails(full_y): raise SizeError(_loss_message(spec, size, e)) from e
             stay,y = True,full_y
-        e = trial.evaluation_fails(x) if size in trial.validates else None
-        if e and is_oom(e): continue
-        if e:
-            raise SizeError(f'in validation the model cannot take images of {list(size)}: {trial.layer} raised {first_line(e)}, at full size it did not. '
-                            '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
-        for k,e in trial.failing_metrics(y).items():
-            raise SizeError(f'the metric {k} cannot take images of {list(size)}: it raised {first_line(e)}, at full size it did not. '
-                            '`resize_valid=False` validates at full size; or use a larger `initial_size`') from e
+        if size in trial.validates and (e := trial.evaluation_fails(x)):
+            if is_oom(e): continue
+            raise SizeError(trial.message(size, e)) from e
+        for k,e in trial.failing_metrics(y).items(): raise SizeError(trial.message(size, e, k)) from e
+    others = sorted({*trial.validates}-{*sizes}, key=area)
+    for size in others[::-1]:
+        x,y = at_size(spec, xb, yb, size)
+        if stay: y = full_y
+        if e := trial.evaluation_fails(x):
+            if is_oom(e) or size==others[-1]: break   # it may fail without small images, too
+            raise SizeError(trial.message(size, e)) from e
+        failing = trial.failing_metrics(y)
+        if size==others[-1]: trial.metrics = {k: f for k,f in trial.metrics.items() if k not in failing}
+        else:
+            for k,e in failing.items(): raise SizeError(trial.message(size, e, k)) from e
     return None,stay
 
 def _loss_message(spec, size, e):

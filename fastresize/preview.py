@@ -21,13 +21,13 @@ from fastprogress.fastprogress import progress_bar
 from .auto import Stopwatch, arguments, conv_strides, from_rank0, items_per_process, n_batches, n_processes, shadow_learner
 from .check import expect, is_int, is_real, size_str
 from .compiled import CompileCost, is_compiled
-from .batch import leaves, no_image_message, size_of
+from .batch import BatchSpec, no_image_message
 from .learner import WrapsLoader
 from .prediction import Pace, Preview
 from .probe import n_workers, no_trace, some_items, unwrap_dl
 from .training import no_batches
 from .progressive import ProgressiveResize
-from .resize import resize_batch
+from .resize import resize_with
 from .schedule import Growth, SizeSchedule, area
 from .transforms import Steer
 
@@ -145,22 +145,25 @@ def _sized_batch(dl, size, n, method, mode):
     with no_trace(), steer.at(size if method=='interpolate' else None, mode):
         b = some_items(dl, n)
         expect(b is not None, 'dls', dl, 'a loader over a dataset with a length, so that items can be shown without consuming them')
-        if size_of(tuple(b[:1]))==size: return b
-        return type(b)((*resize_batch(tuple(b[:1]), size=size, method=method, mode=mode or 'bilinear')[0], *b[1:]))
+        return resize_with(BatchSpec(b).without_targets(), b, size, method, mode or 'bilinear')
 
 def _full_size(dl):
     b = some_items(dl, 1)
-    size = b and size_of(tuple(b[:1]))
+    size = None if b is None else BatchSpec(b).size(b)
     expect(size, 'dls', dl, 'a loader of images over a dataset with a length')
     return size
 
 def _pictures(dl, b):
-    "Return the images of batch `b`, `(height, width, 3)` between 0 and 1"
-    decode = getattr(getattr(unwrap_dl(dl), 'after_batch', None), 'decode', noop)
-    x = next(t for t in leaves(decode(b)) if t.ndim==4).as_subclass(torch.Tensor).cpu()
+    "Return the images of batch `b`, each `(height, width, 3)` between 0 and 1; of a clip, the first"
+    decode,spec = getattr(getattr(unwrap_dl(dl), 'after_batch', None), 'decode', noop),BatchSpec(b)
+    images = [t.as_subclass(torch.Tensor).cpu() for t in spec.images(decode(b))]
+    xs = images if spec.varies else images[0]
+    return [_picture(x[0] if x.ndim==4 else x) for x in xs]
+
+def _picture(x):
     x = x if x.is_floating_point() else x/255
-    x = x[:,:3] if x.shape[1]>=3 else x[:,:1].expand(-1,3,-1,-1)
-    return x.float().clamp(0, 1).permute(0,2,3,1).numpy()
+    x = x[:3] if len(x)>=3 else x[:1].expand(3,-1,-1)
+    return x.float().clamp(0, 1).permute(1,2,0).numpy()
 
 # %% ../nbs/20_preview.ipynb #3e31430a
 def show_sizes(

@@ -13,7 +13,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
 from fastcore.basics import store_attr
 
-from .auto import NotMeasured, choose, fixed_arguments
+from .auto import NotMeasured, base_class, choose, fixed_arguments
 from .batch import size_of
 from .check import expect, is_int, is_real
 from .compiled import CompileCost, is_compiled, recompile_warning
@@ -48,7 +48,7 @@ def _chosen(cb):
         except NotMeasured as e:
             cb.chosen = Suggestion(fixed_arguments(cb), 1.)
             cb._say(f"'auto' could not measure this training, because {e}. It uses `{cb.chosen.call}`.")
-    return None if cb.chosen.arguments is None else type(cb)(**{'verbose': cb.verbose, **cb.chosen.arguments})
+    return None if cb.chosen.arguments is None else base_class(cb)(**{'verbose': cb.verbose, **cb.chosen.arguments})
 
 def _in_a_trainer(self): raise TypeError('`ProgressiveResize` is for a fastai `Learner`: with a Lightning `Trainer`, use `ProgressiveResizeCallback` from `fastresize.lightning`')
 

@@ -103,7 +103,8 @@ class FirstSteps:
         run = self.run
         if not self.args.resize_valid or len(self.learn.dls.loaders)<2 or not len(self.learn.dls.valid): return ()
         validated = run.validated_sizes(len(self.learn.dls.train))
-        return [scaled for size,scaled in zip(run.schedule.sizes, self._sizes()) if size in validated]
+        own = run.valid.full_size not in (None, run.train.full_size) and not run.train.spec.varies   # validation images differ in size
+        return [run.valid.target_size(size) if own else scaled for size,scaled in zip(run.schedule.sizes, self._sizes()) if size in validated]
 
     def _leave_targets(self):
         "Stop resizing targets, from this batch on"

@@ -131,9 +131,12 @@ def resize_with(
     mode:str='bilinear', # Interpolation of images: any 2D mode of `F.interpolate`
     antialias:bool=True, # Apply an antialiasing filter when bilinear or bicubic shrinks
 ): # A new batch like `b`
-    "Resize the images and targets that `spec` finds in `b`; reads no values, except of targets that no earlier batch had, so it does not wait for a GPU"
+    """Resize the images and targets that `spec` finds in `b`; what is enlarged is always interpolated
+
+    Reads no values, except of targets that no earlier batch had, so it does not wait for a GPU."""
     old,new = spec.size(b),tuple(size)
     if old in (None,new): return b
+    if any(n>o for n,o in zip(new, old)): method = 'interpolate'   # nothing to crop or filter
     ratio = [n/o for n,o in zip(new, old)]
     at = _random_at(old, new, [t.shape[-2:] for role,t in spec.tensors(b) if role!='points']) if method=='crop' else None
     by_mode = partial(interpolate, antialias=antialias)

@@ -93,7 +93,9 @@ class TrainingRun:
         start,n = None if self.args.user_schedule or not self.must_grow else self.args.growth.start,self.n_epoch
         expect(not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {count_str(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
         self.set_references()
-        if full_size and (message := image_lists_warning(self.schedule.final, full_size) if self._varies else enlarged_warning(self.schedule.final, full_size)): self.warn(message)
+        if full_size and self._varies: message = image_lists_warning(self.schedule.final, full_size)
+        else: message = full_size and enlarged_warning(self.schedule.final, full_size, self.args.user_schedule)
+        if message: self.warn(message)
         if self.on_schedule_ready: self.on_schedule_ready()
 
     @property
@@ -231,10 +233,11 @@ class ScaledLRs:
         for h in self.handles: h.remove()
 
 # %% ../nbs/07_run.ipynb #b78b1e07
-def enlarged_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
+def enlarged_warning(final, full_size, user_schedule=None) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning if the final size is larger than the images"
     if any(f>o for f,o in zip(final, full_size)):
-        return f'`final_size`={list(final)} is larger than the images of the loaders, {list(full_size)}: they will be enlarged'
+        name = f'the final size of `schedule`, {list(final)},' if user_schedule else f'`final_size`={list(final)}'
+        return f'{name} is larger than the images of the loaders, {list(full_size)}: they will be enlarged'
 
 def image_lists_warning(final, full_size) -> str: # A warning, or None; both sizes are `(height, width)` in pixels
     "Return a warning that images in a list do not end at the final size, if the first one does not have it in either orientation"
@@ -286,4 +289,5 @@ def check_args(
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
+    expect(args.set_size is not None or not args.per_batch, 'per_batch', args.per_batch, 'False without `set_size`')
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')

@@ -33,7 +33,7 @@ def resolve_initial(
         expect(is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
         hw = tuple(int(initial_size*s + 1e-9) for s in final)
     else:
-        expect(initial_size!=1, 'initial_size', initial_size, f'{accepted}: an int is in pixels')
+        expect(not (is_int(initial_size) and initial_size==1), 'initial_size', initial_size, f'{accepted}: an int is in pixels')
         expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
         hw = as_size(initial_size, 'initial_size')
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))

@@ -18,7 +18,7 @@ from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
 from .backends import SizeBackend, backend_for, item_or_last, leave_targets, look_ahead, make_small
-from .batch import leaves, no_image_message, spec_warning
+from .batch import leaves, no_image_message, spec_warning, unknown_name_warning
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
@@ -140,7 +140,7 @@ class LearnerRun(TrainingRun):
 
     def give_up(self, b):
         self.no_images = True
-        self.warn(no_image_message(b, 'ProgressiveResize'))
+        for message in (unknown_name_warning(self.new_spec(b)),no_image_message(b, 'ProgressiveResize')): message and self.warn(message)
 
     def _choose(self, samples):
         "Make the schedule if the final size is known, and choose how each loader makes its sizes; `samples` are batches or None"

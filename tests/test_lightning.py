@@ -793,3 +793,17 @@ def test_one_loader_in_a_dict_is_tried_and_measured(data, capsys):
     fitted(ProgressiveResizeCallback('auto'), data(), Parts())
     said = capsys.readouterr().out
     assert "'auto'" in said and 'could not measure' not in said and 'not tried' not in said
+
+class Augments(Module):
+    "On the device, and in training only, as the trainer or the module says"
+    def __init__(self, asked): super().__init__(); self.asked = asked
+    def on_after_batch_transfer(self, batch, i):
+        trains = self.trainer.training if self.asked=='trainer' else self.training
+        return (batch[0][...,4:68,4:68],*batch[1:]) if trains else batch
+
+@pytest.mark.parametrize('asked', ['trainer','module'])
+def test_validation_is_looked_at_as_it_validates(asked):
+    "Items of 72 px, of which training crops 64: validation has the size of training"
+    module = Augments(asked)
+    module,*_ = fitted(resize(final_size=32), (tensors(size=(72,72)),tensors(20, size=(72,72))), module)
+    assert module.train_sizes==due(32, initial=16, final=32) and module.valid_sizes==[s for s in due(32, initial=16, final=32)[7::8] for _ in range(2)]

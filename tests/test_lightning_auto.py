@@ -93,3 +93,26 @@ def test_patches(clock):
 
 def test_mistakes():
     with pytest.raises(ValueError, match="`schedule`=.*None with `initial_size`='auto'"): ProgressiveResizeCallback('auto', schedule=SizeSchedule((64,)))
+
+class Decoder:
+    output_size = 96,96
+
+class Decoded:
+    "A loader whose decoder makes the size"
+    def __init__(self, decoder): self.decoder = decoder
+    def __len__(self): return 4
+    def __iter__(self): return ((torch.rand(8,3,*self.decoder.output_size),torch.arange(8)%2) for _ in range(4))
+
+@pytest.mark.parametrize('kind', ['function','decoder','mode'])
+def test_a_checkpoint_holds_nothing_of_the_user(clock, tmp_path, kind):
+    "Neither a function, which cannot be pickled, nor types that are not loaded by default"
+    decoder = Decoder()
+    def cb():
+        if kind=='mode': return ProgressiveResizeCallback('auto', increase_mode=IncreaseMode.Epoch)
+        return ProgressiveResizeCallback('auto', set_size=(lambda s: setattr(decoder, 'output_size', s)) if kind=='function' else decoder, final_size=96)
+    def data(): return tensors(size=(96,96)) if kind=='mode' else Decoded(decoder)
+    save,module = ModelCheckpoint(tmp_path, save_top_k=-1),Module(clock)
+    L.Trainer(max_epochs=2, logger=False, callbacks=[cb(),save], **quiet).fit(module, data())
+    resumed,again = cb(),Module(clock)
+    L.Trainer(max_epochs=4, logger=False, enable_checkpointing=False, callbacks=[resumed], **quiet).fit(again, data(), ckpt_path=max(tmp_path.glob('*.ckpt')))
+    assert again.train_sizes[-1]==(96,96) and resumed.chosen['arguments'] is not None

@@ -140,3 +140,26 @@ def test_what_cannot_be_is_refused(data, kwargs, words):
 @pytest.mark.parametrize('kwargs,words', [(dict(max_bs=0), '`max_bs`=0: expected an int above 0'), (dict(max_bs=32, scale_lr='cubic'), "`scale_lr`='cubic': expected one of linear, sqrt, None")])
 def test_wrong_arguments(kwargs, words):
     with pytest.raises(ValueError, match=re.escape(words)): resize(**kwargs)
+
+class Reloaded(L.LightningDataModule):
+    "Another number of items in each epoch"
+    def __init__(self, ns): super().__init__(); self.ns = iter(ns)
+    def train_dataloader(self): return numbered(next(self.ns), bs=4)
+    def val_dataloader(self): return tensors(20)
+
+@pytest.mark.parametrize('ns', [(16,32,48,24),(32,16,16,16),(32,31,30,29)], ids=str)
+def test_a_loader_that_is_reloaded_with_another_length(ns):
+    module = Module()
+    trainer(resize(max_bs=16), reload_dataloaders_every_n_epochs=1).fit(module, Reloaded(ns))
+    assert module.ids()==[[*range(n)] for n in ns] and len(module.valid_sizes)==4*2
+
+class Plateau(Module):
+    def configure_optimizers(self):
+        opt = super().configure_optimizers()
+        return dict(optimizer=opt, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau(opt), monitor='valid_loss'))
+
+def test_an_interval_of_validation_in_batches_is_one_of_items():
+    "Twice in each epoch, as with batches of one size"
+    for module in (Module(),Plateau()):
+        trained(numbered(64), resize(max_bs=32), module, val_check_interval=4)
+        assert len(module.valid_sizes)==4*2*2 and {*module.valid_sizes[:4]}=={(32,32)} and module.valid_sizes[-1]==(64,64)

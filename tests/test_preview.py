@@ -219,6 +219,14 @@ def test_show_sizes_makes_the_same_random_choices():
         a,b = (torch.tensor(np.asarray(ax.images[0].get_array())).permute(2,0,1)[None] for ax in (small,large))
         assert (F.interpolate(b, 32, mode='bilinear', antialias=True)-a).abs().mean()<0.1 and 0<=a.min()<a.max()<=1
 
+def test_show_sizes_of_batches_of_other_kinds():
+    x,dl = torch.rand(3,32,32),torch.utils.data.DataLoader
+    in_list = dict(collate_fn=lambda b: ([o for o,_ in b],torch.zeros(len(b))))
+    kinds = dict(keys=dl([{'x':x,'y':0}]*8, 4), clips=dl([(torch.rand(5,3,32,32),0)]*8, 4), images_in_a_list=dl([(x,0)]*8, 4, **in_list), no_labels=dl([x]*8, 4))
+    for name,o in kinds.items():
+        axs = show_sizes(o, n=2, n_size=3)
+        assert [a.images[0].get_array().shape for a in axs[0]]==[(16,16,3),(24,24,3),(32,32,3)], name
+
 def test_show_sizes_of_no_schedule():
     with pytest.raises(ValueError, match="`schedule`='x': expected a `SizeSchedule`"): show_sizes(make_dls(), 'x')
 

@@ -84,3 +84,9 @@ def test_no_epochs_are_no_error(learn, capsys):
     "`fine_tune(4, freeze_epochs=0)` fits for 0 epochs first"
     learn.fit(0)
     assert learn.seen.train == [] and capsys.readouterr().out == '' and learn.dry_runs == []
+
+@pytest.mark.parametrize('args', [dict(start=2, finish=3), {}, dict(initial_size='auto')], ids=str)
+def test_summary_is_not_a_training(args, capsys):
+    learn = learner(make_dls(), ProgressiveResize(**args))
+    assert 'Total params' in learn.summary() and learn.progressive_resize.schedule is None and learn.progressive_resize.chosen is None
+    assert 'initial image size' not in capsys.readouterr().out

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader as TorchLoader, Dataset as TorchDataset,
 from torch.utils.checkpoint import checkpoint
 import fastresize
 from util import *
+from fastresize.preflight import SizeError
 from fastresize.batch import size_of
 
 class Got(Callback):
@@ -643,6 +644,39 @@ def test_watchers_of_the_model_see_the_training_alone():
     assert len(graded)==16
 
 # ---- other ends
+
+class Levels(nn.Module):
+    "Needs sides that are multiples of 8"
+    def __init__(self): super().__init__(); self.a,self.b,self.h = nn.Conv2d(3,4,3,1,1),nn.Conv2d(4,4,3,1,1),nn.Linear(4,2)
+    def forward(self, x):
+        y = self.a(x)
+        return self.h((y + nn.functional.interpolate(self.b(nn.functional.max_pool2d(y, 8)), scale_factor=8)).mean((2,3)))
+
+def test_validation_images_of_another_size_are_tried():
+    def dl(n, s): return torch.utils.data.DataLoader([(torch.rand(3,s,s),i%2) for i in range(n)], batch_size=8)
+    def fitted(valid, **kwargs):
+        learn = learner(DataLoaders(dl(32,64), dl(8,valid)), ProgressiveResize(increase_by=16, **kwargs), model=Levels())
+        learn.fit(4)
+        return learn.seen
+    with pytest.raises(SizeError, match=r'in validation the model cannot take images of \[54, 54\]'): fitted(72)
+    assert {*fitted(128).valid}=={(64,64),(96,96),(128,128)} and {*fitted(72, resize_valid=False).valid}=={(72,72)}
+
+def test_a_model_that_accepts_any_size_by_a_hook():
+    "Hooks are left out of a trial, so it tells nothing"
+    learn = learner(make_dls(), ProgressiveResize(increase_by=8), model=nn.Sequential(nn.Conv2d(3,4,3,2,1), Flatten(), nn.Linear(4*16*16,2)))
+    learn.model[0].register_forward_hook(lambda m, i, o: nn.functional.adaptive_avg_pool2d(o, 16))
+    learn.fit(2)
+    assert learn.progressive_resize.full_size_reached==(64,64)
+
+@pytest.mark.parametrize('size', [.5,'auto'])
+def test_a_subclass_with_arguments_of_its_own(size):
+    class Mine(ProgressiveResize):
+        def __init__(self, by, **k): super().__init__(size, increase_by=by, **k)
+        @property
+        def name(self): return 'progressive_resize'
+    learn = learner(make_dls(*aug_transforms()), Mine(16))
+    learn.fit(2)
+    assert learn.seen.train[-1]==(64,64)
 
 def test_a_fit_cancelled_while_sizes_are_skipped():
     "That they are is said before; where the training ends is not known then"

@@ -561,6 +561,38 @@ def test_a_name_that_is_not_in_the_batch_is_pointed_out(door):
     assert "`resize_targ` names 'deph', which is not in the batch; it has 'depth'" in said(dict(deph='nearest'))
     assert '`resize_targ`' not in said(dict(depth='nearest'))
 
+@everywhere
+@pytest.mark.parametrize('method', ['crop','lowpass'])
+def test_images_smaller_than_the_final_size_are_enlarged(door, method):
+    got = trained_on(door, pairs, final_size=96, increase_by=16, method=method)
+    assert sizes(got)==[(48,48)]*8+[(64,64)]*2+[(80,80)]*2+[(96,96)]*4
+
+@everywhere
+@pytest.mark.parametrize('kwargs,message', [(dict(per_batch=True),'`per_batch`=True: expected False without `set_size`')])
+def test_arguments_that_would_do_nothing_are_refused(door, kwargs, message):
+    assert message in str(fit(door, pairs, **kwargs).error)
+
+@pytest.mark.parametrize('door', ['fastai','lightning'])
+def test_a_sized_loader_is_not_sized_twice(door):
+    loader = sized_loader(load(pairs), size_schedule(64, 4, increase_by=8), 4)
+    with pytest.raises(ValueError, match='expected one that is not a `SizedLoader` already'): doors[door](loader, SimpleNamespace(), increase_by=8, verbose=False)
+
+lines = torch.zeros(64,64); lines[:,[9,20,31,42]] = 1.   # vessels, cracks or lanes, a pixel wide
+tiles = F.one_hot((torch.arange(64)//7)[:,None].expand(64,64), 10).permute(2,0,1).float()
+
+@everywhere
+def test_binary_masks_of_several_classes_stay_binary_and_as_thin(door):
+    for mask in (torch.stack([lines,lines.T]),tiles):
+        for x,y in trained_on(door, [(image(i),mask) for i in range(4)], n_epoch=2)[:2]:
+            assert size(y)==size(x) and {*y.unique().tolist()}=={0.,1.} and y.mean().item()==pytest.approx(mask.mean().item(), abs=.02)
+            if mask is tiles: assert (y.sum(1)==1).all()
+
+@everywhere
+def test_keypoints_of_a_single_pixel_are_kept(door):
+    points = torch.zeros(17,16,16)
+    points[torch.arange(17),(torch.arange(17)*3)%16,(torch.arange(17)*5)%16] = 1.
+    for x,y in trained_on(door, [(image(i),points) for i in range(4)], n_epoch=2): assert (y.amax((-2,-1))==1).all()
+
 # views
 
 @pytest.mark.parametrize('views', [(64,64),(64,64,64),(64,64,32,32,32)], ids=str)
