@@ -66,6 +66,7 @@ def test_another_initial_size_and_auto(folder, capsys, monkeypatch, initial, fir
     (['--bs','500'], '--bs 500: expected at most the number of training images, 80'),
     (['--size','1'], '`initial_size`=0.5: expected'),
     (['--arch','vit_b_16'], '--arch vit_b_16: expected a convolutional model'),
+    (['--arch','alexnet','--size','32'], '--arch alexnet, --size 32: the model does not take such images'),
     (['--data','flat'], '--data flat: expected images only in `train/<class>` and `val/<class>`; found train/a.jpg'),
     (['--data','deep'], '--data deep: expected images only in `train/<class>` and `val/<class>`; found train/more/disc/a.jpg'),
     (['--data','unseen'], '--data unseen: expected every class of `val` in `train` too; found no disc there'),
