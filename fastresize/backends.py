@@ -36,11 +36,12 @@ def spec_and_warning(
     sample, # A batch
     warn, # Called with a warning if names are not in the batch, or if boxes or points do not follow the images
     method:str='interpolate', # How images are resized
+    check_names:bool=True, # Also warn if names are not in the batch
     **kwargs, # Passed on to `BatchSpec`
 ) -> BatchSpec:
     "Return the `BatchSpec` of a batch, with a warning about wrong names, or boxes and points that do not follow the images"
     spec = BatchSpec(sample, **kwargs)
-    if message := spec_warning(spec, sample, method): warn(message)
+    if message := spec_warning(spec, sample, method, check_names): warn(message)
     return spec
 
 class SizeBackend:

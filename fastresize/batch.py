@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 
-import torch
+import torch, torch.nn.functional as F
 
 from .check import expect, is_int
 
@@ -110,10 +110,11 @@ def _is_class_map(t):
     return (t.ndim<=3 or t.shape[-3]==1) and _is_whole(t)
 
 def _is_binary_mask(t):
-    "Return True for masks of 0 and 1 as floats, one for each class; points of 1 that touch no other 1 are peaks of a heatmap"
+    "Return True for masks of 0 and 1 as floats, one for each class; if most pixels of 1 touch no other, they are peaks of a heatmap"
     if t.ndim<3 or not _is_whole(t) or not 0<=float(t.min())<float(t.max())==1: return False
-    down,beside,across = t[...,1:,:]*t[...,:-1,:],t[...,1:]*t[...,:-1],t[...,1:,1:]*t[...,:-1,:-1] + t[...,1:,:-1]*t[...,:-1,1:]
-    return bool(down.any() or beside.any() or across.any())
+    ones = t.float().reshape(-1, 1, *t.shape[-2:])
+    touching = (9*F.avg_pool2d(ones, 3, 1, 1)>1.5) & (ones>0)
+    return 2*int(touching.sum())>=int(ones.sum())
 
 def _has_peaks(t):
     "Return True for a heatmap: floats from 0 to 1 whose mean is less than an eighth of the maximum"
@@ -261,8 +262,9 @@ class _RoleFinder:
         if isinstance(option, str): return 'peaks' if option=='max' else ('mode',option)
         if is_channels_last(t): return
         if t.is_floating_point() and not is_a(t, 'TensorMask') and not t.any(): return 'peaks'   # may be a heatmap; no classes are mixed
-        if _is_class_map(t) or _is_binary_mask(t): return 'class'
+        if _is_class_map(t): return 'class'
         if self.names is not None and not is_target and self.splits: return   # an input that is not among `pictures`
+        if _is_binary_mask(t): return 'class'
         return 'peaks' if _has_peaks(t) and not (t.ndim==4 and t.shape[1]==3 and tuple(t.shape[-2:]) in self.sizes) else 'image'
 
 # %% ../nbs/02_batch.ipynb #c90aa3b6
@@ -291,7 +293,7 @@ class BatchSpec:
     @property
     def has_dense_targets(self) -> bool:
         "True if targets such as masks, heatmaps or images are resized with the images"
-        return any(self.roles[path]!='points' for path in self.targets)
+        return any(self.roles.get(path) not in (None,'points') for path in self.targets)
 
     def is_split(self, b):
         "Return True if the elements of batch `b` are inputs and targets"
@@ -407,9 +409,10 @@ def spec_warning(
     spec:BatchSpec, # Spec of the sample
     sample, # A batch
     method:str='interpolate', # How images are resized
+    check_names:bool=True, # False: only look at targets
 ) -> str: # A warning, or None
     "Return a warning if the user's names are not in the sample, or if targets look like boxes or points that do not follow the images"
-    if message := unknown_name_warning(spec): return message
+    if check_names and (message := unknown_name_warning(spec)): return message
     if spec.resize_targ is not None: return
     targets = spec.split(sample)[1] or sample
     if method=='crop': return _crop_warning if any(not is_a(t, 'TensorPoint') for t in _coordinates(targets)) else None

@@ -78,8 +78,9 @@ def time_str(
     return f'{seconds:.{int(seconds<10)}f} s' if max(seconds, compare_to)<120 else f'{seconds/60:.3g} min'
 
 def rounded_up(
-    x:float, # A number above 0
+    x:float, # A number, 0 or more
 ) -> str: # `0.034` for 0.0333
     "Format the smallest number of two digits that is not below `x`"
+    if x<=0: return '0'
     unit = 10**(math.floor(math.log10(x))-1)
     return f'{math.ceil(x/unit - 1e-9)*unit:.4g}'

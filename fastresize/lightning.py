@@ -147,7 +147,7 @@ def _compile(run, batch, valid):
             for bs in batch_sizes(dl):
                 b = tile_batch(items, bs, keep_types=True)
                 if run.args.resize_valid: b = o.resized(b, o.target_size(size))
-                with _compiled_copy(t, False) as module, torch.no_grad(): _call_step(module, 'validation_step', b, *args)
+                with validating(t), _compiled_copy(t, False) as module, torch.no_grad(): _call_step(module, 'validation_step', b, *args)
     compile_sizes(run, t.lightning_module, run.size_now(), run.length.n_batch, train_step, valid_steps)
 
 def _loss(res):

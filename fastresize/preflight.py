@@ -7,7 +7,7 @@ __all__ = ['size_advice', 'unwrap_model', 'shadow_step', 'step_spec', 'at_size',
            'n_unallocated', 'reserve', 'dry_run', 'is_oom', 'out_of_memory', 'first_line', 'SizeError', 'try_sizes']
 
 # %% ../nbs/06_preflight.ipynb #a5de0fda
-import types
+import dis, types
 from collections.abc import Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -37,7 +37,15 @@ def _remove_observer_hooks(modules):
     for hooks in (m.__dict__.get(k) or {} for m in modules for k in _hooks):
         for k in [k for k,h in hooks.items() if _is_observer(h)]: del hooks[k]
 
-def _has_observer_hooks(model): return any(map(_is_observer, (h for m in model.modules() for k in _hooks for h in (m.__dict__.get(k) or {}).values())))
+def _may_return(f):
+    "Return False if the function `f` only returns None"
+    ops = [*dis.get_instructions(f)]
+    def is_none(last, o): return o.argval is None if o.opname=='RETURN_CONST' else last.opname=='LOAD_CONST' and last.argval is None
+    return any(o.opname.startswith('RETURN_') and o.opname!='RETURN_GENERATOR' and not is_none(last, o) for last,o in zip(ops, ops[1:]))
+
+def _has_changing_hooks(model):
+    "Return True if a hook that is left out of a trial may change what a layer gets or returns"
+    return any(_is_observer(h) and _may_return(h) for m in model.modules() for k in _hooks[:2] for h in (m.__dict__.get(k) or {}).values())
 
 def _set_mode(model, train):
     "Set training or evaluation mode, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
@@ -348,7 +356,7 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if stay: y = full_y
         if e := trial.model_fails(x):
             if is_oom(e): continue
-            if _has_observer_hooks(trial.learn.model): return f'{trial.layer} cannot take images of {list(size)} without the hooks of the model, which are left out',stay
+            if _has_changing_hooks(trial.learn.model): return f'{trial.layer} cannot take images of {list(size)} without the hooks of the model, which are left out',stay
             raise SizeError(f'the model cannot take images of {list(size)}, the smallest scheduled size that fails: '
                             f'{trial.layer} raised {first_line(e)}. {size_advice}') from e
         e = trial.loss_fails(y) if with_loss else None

@@ -103,8 +103,13 @@ class FirstSteps:
         run = self.run
         if not self.args.resize_valid or len(self.learn.dls.loaders)<2 or not len(self.learn.dls.valid): return ()
         validated = run.validated_sizes(len(self.learn.dls.train))
-        own = run.valid.full_size not in (None, run.train.full_size) and not run.train.spec.varies   # validation images differ in size
-        return [run.valid.target_size(size) if own else scaled for size,scaled in zip(run.schedule.sizes, self._sizes()) if size in validated]
+        return [o for size,o in zip(run.schedule.sizes, self._valid_sizes()) if size in validated]
+
+    def _valid_sizes(self):
+        "Return the size of validation images for each size in the schedule"
+        run = self.run
+        differ = run.valid.full_size not in (None, run.train.full_size) and not run.train.spec.varies
+        return [run.valid.target_size(s) for s in run.schedule.sizes] if differ else self._sizes()
 
     def _leave_targets(self):
         "Stop resizing targets, from this batch on"
@@ -149,12 +154,13 @@ class FirstSteps:
     def _compile(self, xb, yb):
         "Compile the model for the sizes of training and validation"
         learn,run,n,step_sizes = self.learn,self.run,n_items(xb),dict(zip(self.run.schedule.sizes, self._sizes()))
+        valid_sizes = dict(zip(run.schedule.sizes, self._valid_sizes())) if run.valid else step_sizes
         def train(size):
             x,y = tile_batch(at_size(self.spec, xb, yb, step_sizes[size]), round(n*run.larger_batches.bs_factor(size)))
             learn.model.train()
             run_backward(learn.loss_func(learn.model(*x), *y), learn.model)
         def valid(size):
-            x,_ = at_size(self.spec, xb, yb, step_sizes[size])
+            x,_ = at_size(self.spec, xb, yb, valid_sizes[size])
             learn.model.eval()
             with torch.no_grad():
                 for bs in batch_sizes(learn.dls.valid, n): learn.model(*tile_batch(x, bs))

@@ -103,7 +103,9 @@ class Backends(dict):
 
     def new(self, key, loader=None):
         decoder = (self.args.set_size,self.args.per_batch) if key=='train' and self.args.set_size is not None else ()
-        self[key] = backend_for(loader, self.args, *decoder, **self.kwargs)
+        is_one = key=='train' and not is_grouped(self.trainer.fit_loop._combined_loader)
+        new_spec = partial(self.kwargs['new_spec'], check_names=is_one)   # another loader need not have them
+        self[key] = backend_for(loader, self.args, *decoder, **{**self.kwargs, 'new_spec': new_spec})
         return self[key]
 
     __missing__ = new
@@ -209,7 +211,7 @@ class _WrappedLoader(LoaderWrapper):
         self.why = None if run.args.resize_items else '`resize_items`=False'   # why it makes no small items; None: not known yet
         self.sizes_batches = not is_valid and (run.args.max_bs or run.args.set_size is not None)   # also without small items
 
-    def __len__(self): return len(self.run.sizes()) if self.run.has_counts and not self.is_valid else len(self.dl)
+    def __len__(self): return len(self.run.sizes()) if self.run.has_counts and self.run.plans_lengths and not self.is_valid else len(self.dl)
 
     def __iter__(self):
         run,is_valid = self.run,self.is_valid
@@ -260,7 +262,7 @@ def true_lengths(
     trainer,loop = run.trainer,run.trainer.fit_loop
     cls,setup_data = type(trainer),loop.setup_data
     def setup_epoch():
-        setup_data()
+        with with_attr(run, 'plans_lengths', False): setup_data()   # as with batches of one size
         c = loop._combined_loader
         if c is not None and run.length is None and run.is_on(): run.plan_training(c.flattened[0], run.n_batch)
         if c is None or not run.has_counts: return
@@ -270,9 +272,10 @@ def true_lengths(
         loop.max_batches = loop._data_fetcher.length = len(run.sizes())
         done = loop.epoch_loop.batch_progress
         if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # the epoch had another length before
-        interval = trainer.val_check_interval
-        if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None: interval /= run.n_batch   # of the batches that the loader would make
-        if isinstance(interval, float): trainer.val_check_batch = max(1, int(loop.max_batches*interval))
+        interval,n = trainer.val_check_interval,loop.max_batches
+        if isinstance(interval, float): trainer.val_check_batch = max(1, int(n*interval))
+        elif isinstance(interval, int) and trainer.check_val_every_n_epoch is not None:   # of the batches that the loader would make
+            trainer.val_check_batch = -(-n*interval//run.n_batch)
     def n_steps(t):
         loop.setup_data()
         if not run.has_counts: return cls.estimated_stepping_batches.fget(t)
@@ -349,6 +352,8 @@ class TrainerRun(TrainingRun):
         self.make_schedule()
         self.larger_batches.check()
         self.n_epoch = self.length.n_epoch
+
+    plans_lengths = True # False: loaders have the lengths that they would have without larger batches
 
     @property
     def has_counts(self) -> bool:

@@ -231,6 +231,7 @@ class LearnerRun(TrainingRun):
             self.give_up(b)
             return b
         self._choose((None,None))
+        if not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
         sizes.extend(self.epoch_sizes(epoch, n_batch)[0])
         return self.train.resized(b, self.train.target_size(sizes[0]))
 

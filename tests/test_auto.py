@@ -314,6 +314,13 @@ def test_why_images_do_not_start_smaller(small, dense, multiple_of, reason):
     if small==.9: p.paces = {(64,64): [0.,.055,0.,.01], (96,96): [0.,.056,0.,.01], (128,128): [0.,.1,0.,.03]}
     assert reason in str(choose_arguments(p, {}))
 
+@pytest.mark.parametrize('full,multiple_of,arguments', [(160,64,dict(initial_size=128)), (64,32,None), (128,16,dict(initial_size=.75))])
+def test_masks_start_at_three_quarters_or_the_next_multiple(full, multiple_of, arguments):
+    p = preview(full, dense=True)
+    p.growth,p.stride = Growth(multiple_of=multiple_of),1
+    s = choose_arguments(p, {})
+    assert s.arguments==arguments and (arguments or f'no multiple of {multiple_of} px lies between three quarters of full size' in str(s))
+
 def test_three_quarters_may_be_the_smallest_with_two_features():
     p = preview(96)
     p.growth = Growth(multiple_of=32)

@@ -794,6 +794,18 @@ def test_one_loader_in_a_dict_is_tried_and_measured(data, capsys):
     said = capsys.readouterr().out
     assert "'auto'" in said and 'could not measure' not in said and 'not tried' not in said
 
+def test_a_name_may_be_in_one_of_several_loaders_only():
+    from lightning.pytorch.utilities import CombinedLoader
+    class Two(Module):
+        def training_step(self, batch, i): return super().training_step(batch['a'][:2], i)
+        def validation_step(self, batch, i): pass
+    def data(name): return tud.DataLoader([(torch.rand(3,64,64),i%2,{name:torch.rand(1,64,64)}) for i in range(20)], batch_size=10)
+    both,module = CombinedLoader(dict(a=data('depth'), b=data('other'))),Two()
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*which is not in the batch')
+        trainer(resize(resize_targ=dict(depth='nearest'))).fit(module, both, data('other'))
+    assert module.train_sizes[-1]==(64,64)
+
 class Augments(Module):
     "On the device, and in training only, as the trainer or the module says"
     def __init__(self, asked): super().__init__(); self.asked = asked

@@ -227,6 +227,11 @@ def test_show_sizes_of_batches_of_other_kinds():
         axs = show_sizes(o, n=2, n_size=3)
         assert [a.images[0].get_array().shape for a in axs[0]]==[(16,16,3),(24,24,3),(32,32,3)], name
 
+def test_show_sizes_without_images():
+    dl = torch.utils.data.DataLoader([(torch.rand(5),0)]*8, 4)
+    for schedule in (None,size_schedule(32,2)):
+        with pytest.raises(ValueError, match='expected a loader of images'): show_sizes(dl, schedule)
+
 def test_show_sizes_of_no_schedule():
     with pytest.raises(ValueError, match="`schedule`='x': expected a `SizeSchedule`"): show_sizes(make_dls(), 'x')
 

@@ -668,6 +668,14 @@ def test_a_model_that_accepts_any_size_by_a_hook():
     learn.fit(2)
     assert learn.progressive_resize.full_size_reached==(64,64)
 
+@pytest.mark.parametrize('register', ['register_forward_hook','register_full_backward_hook'])
+def test_a_hook_that_only_looks_does_not_keep_sizes_from_being_tried(register):
+    seen = []
+    def look(m, i, o): seen.append(1)
+    learn = learner(make_dls(), ProgressiveResize(increase_by=8), model=nn.Sequential(nn.Conv2d(3,4,3,2,1), Flatten(), nn.Linear(4*32*32,2)))
+    getattr(learn.model[0], register)(look)
+    with pytest.raises(SizeError): learn.fit(2)
+
 @pytest.mark.parametrize('size', [.5,'auto'])
 def test_a_subclass_with_arguments_of_its_own(size):
     class Mine(ProgressiveResize):

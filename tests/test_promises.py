@@ -593,6 +593,28 @@ def test_keypoints_of_a_single_pixel_are_kept(door):
     points[torch.arange(17),(torch.arange(17)*3)%16,(torch.arange(17)*5)%16] = 1.
     for x,y in trained_on(door, [(image(i),points) for i in range(4)], n_epoch=2): assert (y.amax((-2,-1))==1).all()
 
+def test_crowded_keypoints_of_a_single_pixel_are_kept():
+    "Some happen to touch"
+    points = torch.zeros(5,64,64)
+    for i in range(80): points[i%5,(i*37)%61,(i*53)%59] = 1.
+    points[0,20,20:22] = 1.
+    n = int(points.sum())
+    for x,y in trained_on('loop', [(image(i),points) for i in range(4)], n_epoch=2)[:1]: assert y[0].sum()>=.9*n
+
+def test_a_binary_input_that_is_not_named_is_left_alone():
+    guide = torch.stack([lines,lines.T])
+    for x,g,y in trained_on('loop', [(image(i),guide,i) for i in range(4)], n_epoch=2, pictures=0): assert size(g)==(64,64) and size(x)<=(64,64)
+
+class Endless(tud.IterableDataset):
+    def __iter__(self): yield from ((image(i),dict(depth=soft[i][1])) for i in range(4))
+
+@everywhere
+def test_a_name_that_is_not_in_a_batch_that_cannot_be_looked_at_before(door):
+    class Data(Endless):
+        def __len__(self): return 4
+    said = ' '.join(fit(door, tud.DataLoader(Data(), batch_size=2), n_epoch=2, resize_targ=dict(deph='nearest')).words)
+    assert "`resize_targ` names 'deph', which is not in the batch; it has 'depth'" in said
+
 # views
 
 @pytest.mark.parametrize('views', [(64,64),(64,64,64),(64,64,32,32,32)], ids=str)
