@@ -229,7 +229,7 @@ def arguments(
 
 def base_class(cb) -> type:
     "Return the class of this package that a callback is of, whose arguments are known; a subclass may have others"
-    return next(c for c in type(cb).__mro__ if c.__module__.startswith('fastresize.'))
+    return next(c for c in type(cb).__mro__ if c.__name__ in ('ProgressiveResize','ProgressiveResizeCallback','DecoderResize'))
 
 def fixed_arguments(
     cb, # A `ProgressiveResize('auto')`
