@@ -410,14 +410,16 @@ def test_the_monitor_names_it_where_the_model_waits(files, capsys):
         assert 'waited for data' in out and words in out
 
 @pytest.mark.slow
-def test_the_preview_measures_it(tmp_path):
-    "Large files and a tiny model: nothing but reading takes time"
-    for i in range(24):
-        f = tmp_path/'ab'[i%2]/f'{i:02}.jpg'
-        f.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (60,80,3), dtype=np.uint8)).resize((800,600), Image.BICUBIC).save(f, quality=90)
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=IndexSplitter(range(16,24)), item_tfms=Resize(256))
-    learn = photo_learner(block.dataloaders(tmp_path, bs=4, num_workers=0, device='cpu'))
+def test_the_preview_measures_it(files, clock):
+    "An item takes as long as it has pixels, a tiny model nothing, by the clock of the test"
+    class Slow(ItemTransform):
+        order = 6   # after `ToTensor`
+        def encodes(self, x):
+            clock.sleep(.1*x[0].shape[-1]**2/256**2)
+            return x
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=pick, get_y=parent_label, splitter=IndexSplitter(range(32,40)),
+                      item_tfms=[Resize(256),Slow()])
+    learn = photo_learner(block.dataloaders(files, bs=4, num_workers=0, device='cpu'))
     res = learn.preview_resize(8, show_plot=False, increase_by=64)
     assert res.with_items and res.with_items.speedup>res.speedup*1.1 and res.worth_items
     assert f'With `resize_items=True`: {res.with_items.speedup:.2f} times as fast.' in str(res)
