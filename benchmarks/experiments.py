@@ -364,7 +364,7 @@ experiments = dict(
         'CamVid at 180×240 px, a small U-Net from scratch',
         {'full': full, 'batch': batch, 'epoch': epoch,
          'quarter': Arm('`ProgressiveResize(initial_size=.25)`: from a quarter of the size', grow(initial_size=.25)),
-         'items': Arm("`ProgressiveResize(resize_items=True)`: what 'auto' chose while it took masks for labels", grow(resize_items=True)),
+         'items': Arm("`ProgressiveResize(resize_items=True)`: what 'auto' chose before it started masks at three quarters", grow(resize_items=True)),
          **{k: by_initial()[k] for k in ('from 0.75','auto')}},
         dict(size=[180,240], bs=8, epochs=20, lr=3e-3, n_train=None), seeds=5,
         learner=segment.learner, find=segment.find_camvid, metric='mean_iou', timing=dict(n_train=80),

@@ -225,7 +225,6 @@ def sized_loader(
     args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,
                            scale_lr=scale_lr, set_size=set_size, per_batch=per_batch, resize_items=resize_items)
     check_resizing(args)
-    expect(set_size is not None or not per_batch, 'per_batch', per_batch, 'False without `set_size`')
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches per epoch, because the loader has no length')
     expect(n_batch is None or is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0, or None')
     expect(n_batch is not None or n>0, 'loader', loader, 'one with at least one batch: is its batch size larger than the dataset?')

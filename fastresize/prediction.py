@@ -232,11 +232,19 @@ def initial_sizes(
 ) -> list: # A float is a fraction of the final size, an int is in pixels
     "Return the initial sizes to choose from, largest first: 0.75, and 0.5 unless targets are dense, or a larger one if fewer than `min_features` features would be left"
     final,m,smallest = p.schedule.final,p.growth.multiple_of,.75 if p.dense else .5
-    side = max(min_features*(p.stride or 0), int(.75*min(final) + 1e-9) if p.dense else 0)
+    side = max(min_features*(p.stride or 0), int(smallest*min(final) + 1e-9) if p.dense else 0)
     fraction,is_square = side/min(final),final[0]==final[1]
-    least = smallest if fraction<=smallest and (not p.dense or side<=min(resolve_initial(smallest, final, m))) else math.ceil(side/m)*m if is_square else math.ceil(100*fraction)/100
+    if fraction<=smallest and (not p.dense or side<=min(resolve_initial(smallest, final, m))): least = smallest
+    else: least = math.ceil(side/m)*m if is_square else math.ceil(100*fraction)/100
     if least>=(min(final) if is_int(least) else 1): return []
     return [o for o in dict.fromkeys((.75,least)) if side<=min(resolve_initial(o, final, m))]
+
+def _why_full_size(p):
+    "Return why there are no initial sizes to choose from"
+    side = min_features*(p.stride or 0)
+    if p.dense and side<=.75*min(p.schedule.final):
+        return f'no multiple of {p.growth.multiple_of} px lies between three quarters of full size, where targets such as masks start, and full size'
+    return f'a feature of the last convolution covers {p.stride:.3g} px, and images should have {min_features} of these on a side, {side:.3g} px'
 
 def _growing_from(p, initial, fixed):
     "Return the prediction for a run that starts at size `initial`, with as many growths as the cost of new sizes allows"
@@ -257,10 +265,7 @@ def choose_arguments(
     full,growth = measured.at_full_size().total,measured.growth
     initials = [] if not growth else [growth.initial_size] if 'initial_size' in fixed else initial_sizes(measured)
     if growth and not initials:
-        why = (f'a feature of the last convolution covers {measured.stride:.3g} px, and images should have {min_features} of these on a side, '
-               f'{min_features*measured.stride:.3g} px' if not measured.dense or min_features*(measured.stride or 0)>.75*min(measured.schedule.final) else
-               f'no multiple of {growth.multiple_of} px lies between three quarters of full size, where targets such as masks start, and full size')
-        return Suggestion(None, 1., [why])
+        return Suggestion(None, 1., [_why_full_size(measured)])
     loaders = [(args,p) for args,p in (((), measured), (('resize_items',), measured.with_items), (('resize_items','cache_items'), measured.with_cache)) if p]
     options = [(args, o, _growing_from(p, o, fixed)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
     best = min(p.total for *_,p in options)

@@ -145,8 +145,9 @@ def _sized_batch(dl, size, n, method, mode):
     with no_trace(), steer.at(size if method=='interpolate' else None, mode):
         b = some_items(dl, n)
         expect(b is not None, 'dls', dl, 'a loader over a dataset with a length, so that items can be shown without consuming them')
-        expect(BatchSpec(b).size(b), 'dls', dl, 'a loader of images')
-        return resize_with(BatchSpec(b).without_targets(), b, size, method, mode or 'bilinear')
+        spec = BatchSpec(b)
+        expect(spec.size(b), 'dls', dl, 'a loader of images')
+        return resize_with(spec.without_targets(), b, size, method, mode or 'bilinear')
 
 def _full_size(dl):
     b = some_items(dl, 1)

@@ -99,7 +99,6 @@ def resize_nearest(
     rows,cols = (pixels(new, old).clamp(max=old-1) for new,old in zip(size, t.shape[-2:]))
     return _like(t[..., rows[:,None], cols], y)
 
-
 # %% ../nbs/03_resize.ipynb #338a9c4f
 def _crop_coords(y, at, ratio):
     "Convert the coordinates of a `TensorPoint` or `TensorBBox` to those in the window with corner `at` and `ratio` of height and width"

@@ -268,7 +268,7 @@ def check_resizing(
     for k in ('resize_items','per_batch'): check_bool(args, k)
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
-    if getattr(args, 'set_size', None) is None: return
+    if getattr(args, 'set_size', None) is None: return expect(not args.per_batch, 'per_batch', args.per_batch, 'False without `set_size`')
     check_decoder(args.set_size, 'set_size')
     expect(not args.resize_items, 'resize_items', args.resize_items, 'False with `set_size`, because the decoder makes the size')
     expect(not args.max_bs, 'max_bs', args.max_bs, 'None with `set_size`')
@@ -289,5 +289,4 @@ def check_args(
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
-    expect(args.set_size is not None or not args.per_batch, 'per_batch', args.per_batch, 'False without `set_size`')
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')

@@ -155,7 +155,10 @@ class LearnerRun(TrainingRun):
         for name,why in (self._make_small() if args.resize_items else {}).items(): self.warn(items_warning(name, why))
         has_points = b is not None and any(isinstance(o, TensorPoint) for o in leaves(b))
         expect(args.method!='crop' or not has_points or args.resize_targ is not False, 'resize_targ', False, "None or True with `method`='crop', so that `TensorPoint` follows the crop")
-        if b is not None and not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
+        if b is not None: self._warn_of_batch(b)
+
+    def _warn_of_batch(self, b):
+        if not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
 
     def _make_small(self):
         "Make items at the size of their batch where that is possible; return why it is not by the names of the other loaders"
@@ -231,7 +234,7 @@ class LearnerRun(TrainingRun):
             self.give_up(b)
             return b
         self._choose((None,None))
-        if not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
+        self._warn_of_batch(b)
         sizes.extend(self.epoch_sizes(epoch, n_batch)[0])
         return self.train.resized(b, self.train.target_size(sizes[0]))
 
