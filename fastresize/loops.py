@@ -132,13 +132,14 @@ class SizedLoader(GetAttr):
                     self.lr_factor = lr_factors[item_or_last(sizes, i)]
                     if i==skip+1: self._warn_of_passes(epoch)
                     if (i+1)%n==0 and (i<n or self._n): self._count(epoch + i//n)
-                    if self._scaled: self._scaled.factor = self._get_lr_factor
-                yield b
+                    if self._scaled: self._scaled.factor,self._scaled.after_step = self._get_lr_factor,None
+                try: yield b
+                finally:
+                    if self._scaled: self._scaled.restore()   # a step may have raised an error
             is_whole = True
             if evaluation: self._count_evaluation()
             elif self._next<=epoch: self._count(epoch)   # the pass had fewer batches than expected
         finally:
-            if self._scaled: self._scaled.restore()   # a step may have raised an error
             if not evaluation:
                 is_ahead = is_whole and self._scaled and self._scaled.n_steps-n_steps==i-skip   # the last batch was taken before the step of the one before it
                 if is_ahead: self._scaled.after_step = self._end_lr_factor

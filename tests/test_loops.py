@@ -341,6 +341,22 @@ def test_a_loop_that_takes_batches_ahead_has_the_learning_rate_of_each():
         return res
     assert rates(True)==rates(False)==[.2]*4
 
+def test_the_rate_is_right_after_a_step_that_raised_an_error():
+    class Fails(torch.optim.SGD):
+        def step(self, closure=None):
+            if fails: raise RuntimeError('no memory')
+            return super().step(closure)
+    opt,factors = Fails([w := nn.Parameter(torch.zeros(1))], .1),[]
+    loader = sized_loader(tensors(), schedule, 4, max_bs=40, optimizer=opt)
+    for epoch in range(4):
+        for i,_ in enumerate(loader):
+            old,w.grad,fails = w.item(),torch.ones(1),i==0
+            try: opt.step()
+            except RuntimeError: continue   # as loops do that skip a batch
+            assert old-w.item()==pytest.approx(.1*loader.lr_factor)
+            factors.append(loader.lr_factor)
+    assert factors[0]==2 and factors[-1]==1
+
 def test_two_sized_loaders_of_one_optimizer_do_not_multiply_its_rate():
     opt = torch.optim.SGD([w := nn.Parameter(torch.zeros(1))], .1)
     a,b = (sized_loader(tensors(), schedule, 4, max_bs=40, optimizer=opt) for _ in range(2))
