@@ -73,13 +73,13 @@ uses = {  # what stands around a snippet, and what is put in for its placeholder
     'cbs=ThroughputMonitor()': trained,
     'resize_valid=False': grown,
     'resize_items=True': grown,
-    'cache_items=4e9': grown.replace('{}', 'resize_items=True, {}'),
+    'cache_items=10e9': grown.replace('{}', 'resize_items=True, {}'),
     'initial_size=.75': grown,
     "increase_mode='epoch'": grown.replace('fit(2)', 'fit(4)'),
     'max_bs=256': grown.replace('fit(2)', 'fit(4)'),
     'final_size=176, resize_valid=False': 'dls = loaders(224)\n' + grown,
     'frozen=False': 'learn = body(cbs=ProgressiveResize({})); learn.fine_tune(2)',
-    'learn.fine_tune(5, cbs=ProgressiveResize(frozen=False, initial_size=.75, increase_by=16))':
+    'learn.fine_tune(5, cbs=ProgressiveResize(frozen=False, initial_size=.75))':
         ('learn = body(); {}', ('fine_tune(5', 'fine_tune(2')),
     'opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))': trained,
     'dynamic_img_size=True': vit.replace('{}', "__import__('timm').create_model('test_vit', num_classes=5, img_size=64, {})"),
