@@ -77,6 +77,9 @@ def shadow_learner(learn, cbs):
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
         if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
+        if type(learn) is not Learner:   # it may split batches in its own way
+            res.__class__ = type(learn)
+            res.__dict__.update((k, v) for k,v in vars(learn).items() if k not in vars(res) and not isinstance(v, Callback))
         res.remove_cbs([cb for cb in res.cbs if cb.name=='progress'])
         res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _copied_callbacks] + [copy(o) for o in L(cbs)])
         try:

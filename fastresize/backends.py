@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, 
 
 from .batch import BatchSpec, spec_warning
 from .check import expect, scale_size
-from .probe import is_fastai_loader, some_items, to_device, unwrap_dl
+from .probe import batch_size, is_fastai_loader, scratch_dataset, some_items, to_device, unwrap_dl
 from .resize import resize_with
 
 # %% ../nbs/05_backends.ipynb #f341ca40
@@ -52,6 +52,7 @@ class SizeBackend:
     spec = full_size = reference_size = original = None
     small_items = False # True: items are made at the size of their batch
     restored = nullcontext # Returns the context of a whole epoch, after which a decoder has its own size again
+    one_size = True # False if images may differ in size: four items could not be collated, or batches have one item
     keep_original = False # True: `resized` stores its input as `original`, until it is known whether the loss accepts resized targets
     def __init__(self,
         loader, # Any loader
@@ -79,6 +80,11 @@ class SizeBackend:
         "Find the images in a batch, and their full size"
         self.spec = self.new_spec(sample)
         self.full_size = self.spec.size(sample)
+
+    @property
+    def makes_targets(self) -> bool:
+        "True if the loader itself makes dense targets at the size of their images"
+        return self.small_items
 
     @property
     def has_dense_targets(self): return self.spec is not None and self.spec.has_dense_targets
@@ -185,7 +191,9 @@ def look_ahead(
     "Find images and full size in a few items, read without side effects; leave `spec` and `full_size` None if that is not possible"
     for n in (4,1):   # several items may differ in size
         if (sample := o.sample_batch(n)) is not None: o.inspect(sample)
-        if o.full_size: return sample
+        if o.full_size:
+            o.one_size = n==4 and batch_size(o.loader)!=1
+            return sample
     o.spec = None
     return sample
 
@@ -364,13 +372,16 @@ class ItemsBackend(SizeBackend):
         if not self.can_size() and self.has_batch_sampler(): return 'worker processes pass the indices of a whole batch to the `__getitems__` of its dataset'
         if getattr(self.dl, 'batch_sampler', True) is None: return '`batch_size=None`: it makes no batches of items'
         if not self.can_size() or not self.full_size: return 'no items can be read before training'
-        whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
+        if self.spec.names_modes: return '`resize_targ` says how finished targets are interpolated'
+        with scratch_dataset(self.dl):   # one copy, so that a dataset which keeps its items shows it
+            whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
         item_size,fewer_size,loaded_size = [b if b is None else self.spec.size(b) for b in (whole,fewer,small)]
         if not item_size or item_size!=fewer_size or self.spec.varies: return 'its images differ in size'
         target = self.ratio(size).of(item_size)
         if small is None: return f'its dataset fails to make items of {list(target)}'
         if loaded_size!=target: return f'its images have size {list(loaded_size or ())} instead of {list(target)}'
         if not self.spec.in_proportion(small, whole): return 'its masks or other dense targets keep their size'
+        if not self.spec.keeps_others(small, whole): return 'other images or targets, which should keep their size, would shrink too'
         self.item_size = item_size
 
     # ---- an epoch
@@ -404,8 +415,9 @@ class ItemsBackend(SizeBackend):
 
     def to_size(self, b, size):
         "Resize the batch unless its items were made at any size of this epoch: with `in_order=False`, batches may overtake each other"
-        made_small = self.small_items and self.spec and self.spec.size(b) in self.expected_sizes
-        return to_device(b, self.device) if made_small else super().to_size(b, size)
+        if not self.small_items or not self.spec or (loaded_size := self.spec.size(b)) is None: return super().to_size(b, size)
+        b = to_device(b, self.device)
+        return b if loaded_size in self.expected_sizes else self.resized(b, self.target_size(size))
 
 # %% ../nbs/05_backends.ipynb #6e7bf3bb
 def check_decoder(
@@ -426,6 +438,10 @@ class DecoderBackend(SizeBackend):
     ):
         super().__init__(loader, *args, **kwargs)
         check_decoder(set_size, 'set_size')
+        dl = unwrap_dl(loader)
+        if isinstance(dl, DataLoader) and dl.num_workers:   # which have a copy of the dataset
+            expect(not dl.persistent_workers, 'set_size', set_size, 'a loader without `persistent_workers`: its worker processes keep the size they started with')
+            expect(not per_batch, 'per_batch', per_batch, 'False with worker processes, which keep the size of the first batch of an epoch')
         self.set_size,self.per_batch = set_size,per_batch
 
     def sample_batch(self, n, **kwargs): return   # they would have the decoder's current size, which may not be full size

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['target_modes', 'children_of', 'rebuild', 'map_tensors_with_path', 'map_tensors', 'tensors_with_path', 'leaves',
-           'is_channels_last', 'is_image', 'is_image_list', 'is_a', 'is_mask', 'check_targets', 'BatchSpec', 'size_of',
-           'has_pixel_coords', 'unknown_name_warning', 'spec_warning', 'no_image_message']
+           'is_channels_last', 'is_image', 'is_image_list', 'is_a', 'is_mask', 'as_names', 'check_targets', 'BatchSpec',
+           'size_of', 'has_pixel_coords', 'unknown_name_warning', 'spec_warning', 'no_image_message']
 
 # %% ../nbs/02_batch.ipynb #0908f070
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,12 @@ def children_of(o):
     if isinstance(o, (tuple,list)): return [*enumerate(o)]
     if is_dataclass(o) and not isinstance(o, type): return [(f.name, getattr(o, f.name)) for f in fields(o)]
     attrs = getattr(o, '__dict__', {})
-    if not isinstance(o, (type,torch.nn.Module)) and any(isinstance(v, torch.Tensor) for v in attrs.values()): return [*attrs.items()]
+    if not isinstance(o, (type,torch.nn.Module)) and any(_has_tensor(v) for v in attrs.values()): return [*attrs.items()]
+
+def _has_tensor(o):
+    "Return True for a tensor, or a dict, tuple or list that has one"
+    if isinstance(o, (tuple,list,Mapping)): return any(isinstance(v, torch.Tensor) for v in (o.values() if isinstance(o, Mapping) else o))
+    return isinstance(o, torch.Tensor)
 
 def rebuild(
     o, # A tuple, list, dict, dataclass or object that holds tensors
@@ -35,14 +40,17 @@ def rebuild(
     if isinstance(o, tuple):
         try: return type(o)(*values) if hasattr(o, '_fields') else type(o)(values)
         except TypeError: return tuple.__new__(type(o), values)   # its class takes other arguments
-    res = copy(o)
-    if isinstance(o, list):
-        res[:] = values
+    try:
+        res = copy(o)
+        if isinstance(o, list): res[:] = values
+        elif isinstance(o, Mapping):
+            for k,v in children: res[k] = v
+        else:
+            for k,v in children: object.__setattr__(res, k, v)   # a frozen dataclass too
         return res
-    for k,v in children:
-        if isinstance(o, Mapping): res[k] = v
-        else: object.__setattr__(res, k, v)   # a frozen dataclass too
-    return res
+    except TypeError:
+        if not isinstance(o, Mapping): raise
+        return type(o)(dict(children))   # a mapping that cannot be changed
 
 def map_tensors_with_path(
     f, # Called with the path of a tensor and the tensor
@@ -135,11 +143,15 @@ def _is_finer(size, image_size):
 # %% ../nbs/02_batch.ipynb #d187d359
 target_modes = 'nearest','nearest-exact','bilinear','bicubic','area','max'
 
-def _as_names(names):
-    def is_name(o): return is_int(o) or isinstance(o, str)
-    if names is None or is_name(names): return None if names is None else [names]
-    expect(isinstance(names, Iterable) and all(map(is_name, names)), 'pictures', names, 'positions, keys or attributes of the inputs, or None')
-    return [*names]
+def _is_name(o): return is_int(o) or isinstance(o, str)
+
+def as_names(
+    pictures, # Argument of a public function
+) -> list: # None for None
+    "Return `pictures` as a list of positions, keys or attributes. Raises `ValueError` for anything else"
+    if pictures is None or _is_name(pictures): return None if pictures is None else [pictures]
+    expect(isinstance(pictures, Iterable) and all(map(_is_name, pictures)), 'pictures', pictures, 'positions, keys or attributes of the inputs, or None')
+    return [*pictures]
 
 def _is_named(path, name): return path[0]==name if isinstance(name, int) else name in path
 
@@ -148,6 +160,7 @@ def check_targets(
 ):
     "Raise `ValueError` unless `resize_targ` is accepted"
     values = resize_targ.values() if isinstance(resize_targ, Mapping) else [resize_targ]
+    if isinstance(resize_targ, Mapping): expect(all(map(_is_name, resize_targ)), 'resize_targ', resize_targ, 'a dict whose keys are keys, attributes or positions in the batch')
     expect(all(v is None or not is_int(v) and v in (True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
            f'None, True, False, one of {", ".join(target_modes)}, or a dict of these by key or position')
 
@@ -283,12 +296,17 @@ class BatchSpec:
         resize_targ=None, # True, False, a mode, or a dict of these by key or position; None: resize dense targets
         single_input:bool=False, # Treat the whole batch as one input
     ):
-        self.n_inp,self.single_input,self.resize_targ,self.names = n_inp,single_input,resize_targ,_as_names(pictures)
+        self.n_inp,self.single_input,self.resize_targ,self.names = n_inp,single_input,resize_targ,as_names(pictures)
         tensors = tensors_with_path(self._root(sample))
         self.known = {path for path,_ in tensors}
         found = _RoleFinder(tensors, self._n_inputs(sample), self.names, resize_targ, self.is_split(sample), not (n_inp or single_input))
         self.roles,self.targets,self.first_path = found.roles,found.targets,found.first_path
         self.varies = found.varies # True if the images of a batch come in a list and may differ in size
+
+    @property
+    def names_modes(self) -> bool:
+        "True if `resize_targ` says how targets are interpolated"
+        return any(isinstance(o, str) for o in (self.resize_targ.values() if isinstance(self.resize_targ, Mapping) else [self.resize_targ]))
 
     @property
     def has_dense_targets(self) -> bool:
@@ -365,6 +383,14 @@ class BatchSpec:
         ratios = [s/full_s for s,full_s in zip(small[0][1].shape[-2:], full[0][1].shape[-2:])]
         pairs = [(t.shape[-2:],full_t.shape[-2:]) for (role,t),(_,full_t) in zip(small, full) if role!='points']
         return all(abs(s-full_s*r)<=1 for size,full_size in pairs for s,full_s,r in zip(size, full_size, ratios))
+
+    def keeps_others(self,
+        b, # A batch at a smaller size
+        full_b, # The same batch at full size
+    ) -> bool:
+        "Return True if no tensor that is left alone has changed its size"
+        def shapes(b): return [t.shape for p,t in tensors_with_path(self._root(b)) if t.ndim>2 and self.role(p) is None]
+        return shapes(b)==shapes(full_b)
 
 # %% ../nbs/02_batch.ipynb #18eaa61d
 def size_of(

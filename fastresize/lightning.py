@@ -33,7 +33,7 @@ from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
 from .prediction import Pace
-from .preflight import SizeError, dry_run, largest_batches, n_items, shadow_step, tile_batch, try_sizes
+from .preflight import SizeError, dry_run, full_size_targets, largest_batches, n_items, shadow_step, tile_batch, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
@@ -207,7 +207,7 @@ def _try_sizes(run, batch, sizes):
     "Try every size by `training_step`, or by `forward` if that is not possible; return why neither works"
     combined,resize_targ = run.trainer.fit_loop._combined_loader,run.args.resize_targ
     parts,spec = parts_of(combined, batch),run.train.spec
-    if parts: spec = PartsSpec([run.backends[('train',n) if n else 'train'].spec for n in range(len(parts))], combined)
+    if parts: spec = PartsSpec([run.backends[run.train_key(n)].spec for n in range(len(parts))], combined, run.main)
     by_step = partial(_try_step, run, 'training_step', batch, sizes)
     try:
         why = by_step(spec)
@@ -216,6 +216,7 @@ def _try_sizes(run, batch, sizes):
     except SizeError as e:
         if resize_targ is not None: raise SizeError(f'{e}. `resize_targ`={resize_targ!r}: None resizes targets only if the loss accepts them') from e
         if not spec.targets or by_step(spec.without_targets()): raise   # it could not be tried without resizing targets
+        if run.train.makes_targets: raise SizeError(full_size_targets) from e
         run.backends.leave_targets()
 
 def _try_validation(run, valid):
@@ -387,6 +388,7 @@ class ProgressiveResizeCallback(L.Callback):
         if not run or run.image_size is None: return
         self.current_size = size = run.image_size
         self.reached = tuple(map(max, self.reached, run.size))
+        if self.resize_valid and run.size==run.ends_with(): self._judge(run.size)   # what is measured in training, too, counts from here on
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         values = {k: torch.tensor(float(v)) for k,v in size_columns(size, ['size'] if square else ['height','width']).items()}   # a number would synchronize

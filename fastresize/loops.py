@@ -22,7 +22,7 @@ from .batch import BatchSpec, no_image_message
 from .check import expect, is_int, size_str
 from .preflight import try_sizes
 from .probe import to_device
-from .run import ScaledLRs, TrainingRun, check_resizing, unreached_warning
+from .run import ScaledLRs, TrainingRun, check_resizing, items_warning, unreached_warning
 from .schedule import SizeSchedule
 
 # %% ../nbs/08_loops.ipynb #7d7fe781
@@ -66,6 +66,7 @@ class SizedLoader(GetAttr):
         self.schedule,self.n_epoch,self._n = run.schedule,run.n_epoch,n_batch
         self._scaled = _scaled_lrs(optimizer) if optimizer is not None and run.args.max_bs else None
         self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set = None,None,1.,0,0,[],False
+        self._n_ahead = 0   # batches of epoch `_next` in the passes before it, with `n_batch`
         self._n_partial = self._n_evaluation = 0   # passes that broke off, and passes without gradients
 
     def __setattr__(self, k, v):
@@ -73,6 +74,7 @@ class SizedLoader(GetAttr):
         else: setattr(self.loader, k, v)
 
     def __getattr__(self, k):
+        if k in ('state_dict','load_state_dict'): raise _NotToBeTaken(f'`sized_loader`: `{k}` of the loader does not know the sizes. To resume in mid-epoch, use `loader.set_epoch(epoch, skip=n)`')
         if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader made from this batch sampler would give full-size batches. '
             'To resume in mid-epoch, use `loader.set_epoch(epoch, skip=n)`; for several processes, `sized_loader(accelerator.prepare(loader), ...)`')
         return super().__getattr__(k)
@@ -98,7 +100,7 @@ class SizedLoader(GetAttr):
         expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
         n = len(self.sizes(epoch))
         expect(is_int(skip) and 0<=skip<=n, 'skip', skip, f'a number of batches of one epoch, 0 to {n}')
-        self._next,self._skip,self._set = epoch,skip,True
+        self._next,self._skip,self._n_ahead,self._set = epoch,skip,0,True
         batches = self.loader.__dict__.get('batch_sampler') if hasattr(self.loader, '__dict__') else None
         listeners = [getattr(self.loader, 'sampler', None), batches, getattr(batches, 'sampler', None)]
         if hasattr(self.loader, 'set_epoch'): listeners = [self.loader]   # it calls `set_epoch` of its samplers itself
@@ -115,10 +117,13 @@ class SizedLoader(GetAttr):
         evaluation,epoch,skip = _is_evaluation(),self._next,self._skip
         if evaluation: skip = 0
         sizes,counts = self.run.epoch_sizes(epoch, self.n_batch)
-        if self._n and counts is None: sizes = sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)]   # a pass may have several epochs
-        return self._pass(epoch, sizes, counts, skip, evaluation)
+        n_ahead = 0
+        if self._n and counts is None:   # a pass may have several epochs
+            n_ahead = self._n_ahead
+            sizes = (sizes + [s for e in range(epoch+1, self.n_epoch) for s in self.sizes(e)])[n_ahead:]
+        return self._pass(epoch, sizes, counts, skip, evaluation, n_ahead)
 
-    def _pass(self, epoch, sizes, counts, skip, evaluation):
+    def _pass(self, epoch, sizes, counts, skip, evaluation, n_ahead):
         self.epoch = epoch
         n,i,is_whole = self.n_batch if counts is None else len(counts),skip-1,False
         n_steps = self._scaled.n_steps if self._scaled else 0
@@ -131,14 +136,15 @@ class SizedLoader(GetAttr):
                 if not evaluation:
                     self.lr_factor = lr_factors[item_or_last(sizes, i)]
                     if i==skip+1: self._warn_of_passes(epoch)
-                    if (i+1)%n==0 and (i<n or self._n): self._count(epoch + i//n)
+                    if (n_ahead+i+1)%n==0 and (i<n or self._n): self._count(epoch + (n_ahead+i)//n)
                     if self._scaled: self._scaled.factor,self._scaled.after_step = self._get_lr_factor,None
                 try: yield b
                 finally:
                     if self._scaled: self._scaled.restore()   # a step may have raised an error
             is_whole = True
             if evaluation: self._count_evaluation()
-            elif self._next<=epoch: self._count(epoch)   # the pass had fewer batches than expected
+            elif self._next<=epoch and not n_ahead: self._count(epoch)   # the pass had fewer batches than expected
+            elif self._n and counts is None and (rest := (n_ahead+i+1)%n)>n/4: self._n_ahead = rest   # fewer: `n_batch` is an estimate
         finally:
             if not evaluation:
                 is_ahead = is_whole and self._scaled and self._scaled.n_steps-n_steps==i-skip   # the last batch was taken before the step of the one before it
@@ -151,7 +157,7 @@ class SizedLoader(GetAttr):
 
     def _count(self, epoch):
         "Count `epoch` as done, and begin the next one"
-        self._next,self._skip,self._n_partial = epoch+1,0,0
+        self._next,self._skip,self._n_ahead,self._n_partial = epoch+1,0,0,0
         self._passes.append(epoch)
 
     def _count_evaluation(self):
@@ -168,14 +174,14 @@ class SizedLoader(GetAttr):
                  'pass the number of batches per epoch as `n_batch`, or call `loader.set_epoch(epoch)`')
 
     def _check_processes(self):
-        "Raise `ValueError` if each process of a distributed training would train on all items"
+        "Raise `ValueError`, or warn without Accelerate, if each process of a distributed training would train on all items"
         n,dl = _n_processes(),self.loader
         if n==1 or not isinstance(dl, DataLoader) or type(dl).__module__.startswith('accelerate.'): return
-        accelerate = sys.modules.get('accelerate.state')
-        prepared = accelerate is None or not accelerate.AcceleratorState._shared_state
-        alone = type(dl.sampler) in (RandomSampler,SequentialSampler) and type(dl.batch_sampler) is BatchSampler
-        if not prepared and alone: raise ValueError(f'`sized_loader`: each of {n} processes would train on all items. '
-            'Expected a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
+        if not (type(dl.sampler) in (RandomSampler,SequentialSampler) and type(dl.batch_sampler) is BatchSampler): return
+        accelerate,message = sys.modules.get('accelerate.state'),f'`sized_loader`: each of {n} processes would train on all items. Expected '
+        if accelerate is not None and accelerate.AcceleratorState._shared_state:
+            raise ValueError(f'{message}a loader that Accelerate has prepared: sized_loader(accelerator.prepare(loader), ...)')
+        warn(f'{message}a loader with a `DistributedSampler`; with a Lightning `Trainer`, use `ProgressiveResizeCallback` and the loader itself')
 
 # %% ../nbs/08_loops.ipynb #4db35a25
 def _forward(model, xb):
@@ -223,7 +229,7 @@ def sized_loader(
            + (': a loop has no model to measure' if isinstance(schedule, str) else ''))
     expect(model is None or isinstance(model, torch.nn.Module), 'model', model, 'a PyTorch module, or None')
     expect(is_int(n_epoch) and n_epoch>0, 'n_epoch', n_epoch, 'an int above 0')
-    args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, max_bs=max_bs,
+    args = SimpleNamespace(user_schedule=schedule, final_size=None, method=method, resize_mode=resize_mode, resize_targ=resize_targ, pictures=pictures, max_bs=max_bs,
                            scale_lr=scale_lr, set_size=set_size, per_batch=per_batch, resize_items=resize_items)
     check_resizing(args)
     expect(n_batch is not None or n is not None, 'n_batch', n_batch, 'the number of batches per epoch, because the loader has no length')
@@ -232,6 +238,7 @@ def sized_loader(
     expect(set_size is None or per_batch or n is not None, 'per_batch', per_batch, 'True with `set_size`, because a loader without a length may never end its first epoch')
     optimizer = getattr(optimizer, 'optimizer', optimizer)   # inside Accelerate's
     expect(optimizer is None or isinstance(optimizer, torch.optim.Optimizer), 'optimizer', optimizer, 'a PyTorch optimizer')
+    expect(optimizer is None or max_bs, 'optimizer', type(optimizer), 'None without `max_bs`, because learning rates scale only with larger batches')
     try: device = device if device is None else torch.device(device)
     except (RuntimeError,TypeError): expect(False, 'device', device, "a device of PyTorch, such as 'cuda'")
 
@@ -243,6 +250,7 @@ def sized_loader(
     run.make_schedule()
     run.larger_batches.check()
     why = make_small(backend, schedule.initial) if resize_items else None if set_size else '`resize_items`=False'
+    if resize_items and why: warn(items_warning('training', why))
     if model is not None: _try_model(model, backend, schedule)
     res = SizedLoader(loader, run, backend, n_batch, optimizer, why)
     _warn_if_made_anew(res)

@@ -25,9 +25,9 @@ from .batch import BatchSpec, no_image_message
 from .learner import WrapsLoader
 from .prediction import Pace, Preview
 from .probe import n_workers, no_trace, some_items, unwrap_dl
-from .training import no_batches
+from .training import grid_modes, no_batches
 from .progressive import ProgressiveResize
-from .resize import resize_with
+from .resize import methods, modes, resize_with
 from .schedule import Growth, SizeSchedule, area
 from .transforms import Steer
 
@@ -182,6 +182,8 @@ def show_sizes(
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`, or None')
     for k,v in dict(n=n, n_size=n_size).items(): expect(is_int(v) and v>0, k, v, 'an int above 0')
     dl = dls.train if isinstance(dls, DataLoaders) else dls
+    accepted = grid_modes if Steer(dl) and method=='interpolate' else modes
+    for k,v,known in (('method',method,methods),('mode',mode,accepted)): expect(v in known, k, v, f'one of {", ".join(known)}')
     if schedule is None: schedule = Growth().schedule(_full_size(dl), 4)
     sizes = [schedule.sizes[i] for i in dict.fromkeys(np.linspace(0, len(schedule.sizes)-1, n_size).round().astype(int))]
     columns = [_pictures(dl, _sized_batch(dl, s, n, method, None if s==schedule.final else mode)) for s in sizes]

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 
 import numpy as np
@@ -40,7 +40,7 @@ def _global_states():
 
 def walk_objects(
     *objs, # Objects to start from
-    depth:int=5, # How deep to follow attributes, lists and dicts
+    depth:int=5, # How deep to follow attributes, lists, dicts and closures
     skip:tuple=(), # Types to skip, besides text, numbers, types and tensors
 ) -> list: # Each object once, the nearest first
     "List `objs` and the objects that they hold"
@@ -55,12 +55,20 @@ def _members(o):
     "Return the first hundred objects that `o` holds. Subclasses of `L` are not iterated, because `TfmdLists` would read files"
     if isinstance(o, dict): members = o.values()
     elif isinstance(o, (list,tuple)) or type(o).__name__=='L': members = o
-    else: members = ([o.func] if isinstance(o, partial) else []) + [*getattr(o, '__dict__', {}).values()]
+    else: members = [*_read_by(o), *getattr(o, '__dict__', {}).values()]
     return islice(members, 100)
+
+def _read_by(f):
+    "Return what a function, method or `partial` reads when it is called: its closure, and the functions and random generators among its globals"
+    if isinstance(f, partial): return f.func,f.args,f.keywords
+    if isinstance(f, types.MethodType): return f.__func__,f.__self__
+    if not isinstance(f, types.FunctionType) or (f.__module__ or '').startswith(('fastai.','fastcore.','torch.','torchvision.')): return ()
+    values = [f.__globals__.get(k) for k in f.__code__.co_names]
+    return *(c.cell_contents for c in f.__closure__ or () if c!=types.CellType()),*(v for v in values if isinstance(v, (types.FunctionType,*_states)))
 
 def find_generators(
     *objs, # Loaders, datasets, transforms
-    depth:int=5, # How deep to follow attributes, lists and dicts
+    depth:int=10, # How deep to follow attributes, lists, dicts and closures
 ) -> list: # Each generator once
     "Find the random generators that `objs` hold"
     return [o for o in walk_objects(*objs, depth=depth, skip=(nn.Module,)) if isinstance(o, tuple(_states))]
@@ -119,6 +127,11 @@ def is_single_pass(
 
 _shared = str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
 
+@lru_cache
+def _without_del(cls):
+    "Return a subclass without `__del__`, for copies that must not close the files they share with the original"
+    return type(cls)(cls.__name__, (cls,), dict(__slots__=(), __del__=lambda self: None))
+
 def scratch_copy(
     o, # A dataset, its transforms, or anything that they hold
     depth:int=6, # How deep to copy
@@ -143,8 +156,10 @@ def scratch_copy(
             res.update((k,scratch_copy(v, depth-1, memo)) for k,v in o.items())
             return res
         if not hasattr(o, '__dict__'): return remember(copy(o) if type(o) in _copied else o)
-        res = remember(copy(o))
-        if res is not o: res.__dict__.update({k: scratch_copy(v, depth-1, memo) for k,v in o.__dict__.items()})
+        res = copy(o)
+        if res is o: return remember(o)
+        if isinstance(getattr(type(o), '__del__', None), types.FunctionType): res.__class__ = _without_del(type(o))
+        remember(res).__dict__.update({k: scratch_copy(v, depth-1, memo) for k,v in o.__dict__.items()})
         return res
     except Exception: return remember(o)
 
@@ -162,13 +177,17 @@ def is_fastai_loader(dl) -> bool: return isinstance(dl, fastai_class('data.load'
 def with_split_idx(
     dl, # A fastai or PyTorch loader
 ):
-    "Set the `split_idx` of the pipelines of `dl`, as its iteration does, and drop what fastai stores about a first batch"
+    "Set the `split_idx` of the pipelines of `dl`, as its iteration does; afterwards restore the attributes of transforms and `collate_fn`, and drop what fastai stores about a first batch"
     pipes = [p for p in (getattr(dl, k, None) for k in ('after_item','before_batch','after_batch')) if hasattr(p, 'split_idx')]
     orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in dl.__dict__]
+    attrs = [(o.__dict__, {**o.__dict__}) for o in (*(f for p in pipes for f in p.fs), getattr(dl, 'collate_fn', None)) if hasattr(o, '__dict__')]
     try:
         for p in pipes: p.split_idx = getattr(dl.dataset, 'split_idx', None)
         yield
     finally:
+        for d,old in attrs:
+            d.clear()
+            d.update(old)
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
         for k in new_attrs: dl.__dict__.pop(k, None)
 

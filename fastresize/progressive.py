@@ -8,6 +8,7 @@ __all__ = ['ProgressiveResize']
 # %% ../nbs/18_progressive.ipynb #668c5a9b
 from typing import Callable
 from warnings import warn
+from weakref import WeakSet
 
 from fastai.learner import Recorder
 from fastai.torch_core import rank_distrib
@@ -26,6 +27,8 @@ from .training import LearnerRun, no_batches
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/18_progressive.ipynb #779b8502
+_frozen_models = WeakSet() # models that were trained with frozen layers
+
 def _first_epoch(learn): return next((cb._skip_to for cb in learn.cbs if type(cb).__name__=='SkipToEpoch'), 0)
 
 def _shrinks_again(cb, n_batch):
@@ -57,7 +60,7 @@ class ProgressiveResize(OnlyTrains):
 
     Invalid arguments raise `ValueError`, at construction if possible, otherwise before the first step. `learn.progressive_resize.schedule`
     is the schedule of the current or last fit, and `current_size` the size of its last batch, `(height, width)` in pixels. These,
-    `full_size_reached`, `chosen` and `body_was_frozen` remain after a fit; the rest is undone, also after an interrupt. `TrainingRun.epoch_sizes` decides the size of every batch."""
+    `full_size_reached` and `chosen` remain after a fit; the rest is undone, also after an interrupt. `TrainingRun.epoch_sizes` decides the size of every batch."""
     _stateattrs = 'training_run','sized_dl','log','first_steps','compiling','trackers' # state of the running fit
     valid_decoder = None # decoder of the validation loader, which `DecoderResize` sets
     training_run = sized_dl = log = first_steps = compiling = trackers = None
@@ -93,11 +96,16 @@ class ProgressiveResize(OnlyTrains):
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
-        self.auto,self.chosen,self.body_was_frozen = is_auto(self),None,False
+        self.auto,self.chosen = is_auto(self),None
         self.growth = Growth(.5 if self.auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
         expect(is_real(cache_items) and cache_items>=0 and (resize_items or not cache_items), 'cache_items', cache_items, 'a number of bytes, 0 or more, with `resize_items=True`')
+
+    @property
+    def body_was_frozen(self) -> bool:
+        "True if the learner's model has been trained with frozen layers"
+        return self.learn is not None and self.learn.model in _frozen_models
 
     def stop(self):
         "Undo all changes, and stop progressive resizing for this fit"
@@ -112,7 +120,7 @@ class ProgressiveResize(OnlyTrains):
         if not _first_epoch(self.learn): self.full_size_reached = None   # another training
         if not len(self.dls.train): return warn(no_batches)
         is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))
-        self.body_was_frozen |= is_frozen
+        if is_frozen: _frozen_models.add(self.learn.model)
         if not self.frozen and is_frozen: return self._say('Images stay at full size while layers are frozen.')
         if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected one, on the learner or in `fit(cbs=...)`, not in both')
         args = _chosen(self) if self.auto else self

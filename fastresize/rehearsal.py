@@ -18,7 +18,7 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
-from .preflight import SizeError, at_size, dry_run, first_line, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .preflight import SizeError, at_size, dry_run, first_line, full_size_targets, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import batch_size, unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #93a8abd6
@@ -33,7 +33,7 @@ class FirstSteps:
         say, # Called with a message for the user
     ):
         self.run,self.learn,self.args,self.say = run,run.learn,run.args,say
-        self.known_sizes,self.tried,self.step,self.spec = set(),None,None,None
+        self.known_sizes,self.tried,self.step,self.pending,self.spec = set(),None,None,None,None
         run.train.keep_original = True
 
     def on_batch(self,
@@ -43,12 +43,15 @@ class FirstSteps:
     ):
         "Check the step with this batch if its size is new"
         if size in self.known_sizes: return
-        self.known_sizes.add(size)
         learn,loaded_size = self.learn,self.run.train.spec and self.run.train.spec.size(b)
         self.close()
-        if '_do_one_batch' in learn.__dict__: return   # patched by other code
+        if '_do_one_batch' in learn.__dict__:   # patched by other code
+            self.known_sizes.add(size)
+            if self.tried is None: self._end_trial('`learn._do_one_batch` was replaced')
+            return
         def step():
-            if not learn.training or learn.iter!=i: return type(learn)._do_one_batch(learn)   # an earlier batch: batch `i` was loaded ahead
+            if not learn.training or learn.iter<i: return type(learn)._do_one_batch(learn)   # an earlier batch: batch `i` was loaded ahead
+            self.pending = None
             self.close()
             self._check_step_size(loaded_size)
             if self.tried is None: self._preflight()
@@ -58,12 +61,14 @@ class FirstSteps:
             except Exception as e:
                 if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _append_advice(e, loaded_size)
                 raise
-        learn._do_one_batch = self.step = step
+        self.known_sizes.add(size)
+        self.pending,learn._do_one_batch,self.step = size,step,step
 
     def close(self):
         "Restore the learner's `_do_one_batch`"
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
-        self.step = None
+        self.known_sizes.discard(self.pending)   # its first batch was cancelled before the step
+        self.step = self.pending = None
 
     def _check_step_size(self, loaded_size):
         "Inspect the batch after all callbacks, and warn if one of them has resized it"
@@ -85,6 +90,9 @@ class FirstSteps:
             except torch.OutOfMemoryError: raise
             except Exception as e: why = f'the model or the loss cannot be copied, or fails on the first batch at full size ({first_line(e)})'
             if self.args.try_sizes: why = self._try_sizes()   # perhaps without the loss
+        self._end_trial(why)
+
+    def _end_trial(self, why):
         self.tried = not why and self.args.try_sizes
         if why: self.say(f'Sizes are not tried beforehand, because {why}.')
 
@@ -114,9 +122,9 @@ class FirstSteps:
     def _leave_targets(self):
         "Stop resizing targets, from this batch on"
         train,learn = self.run.train,self.learn
-        if not self.run.steered:
-            if train.original is not None: learn.yb = tuple(learn._set_device(train.spec.split(train.original)[1]))
-            self.run.leave_targets()
+        if train.makes_targets: raise SizeError(full_size_targets)
+        if train.original is not None: learn.yb = tuple(learn._set_device(train.spec.split(train.original)[1]))
+        self.run.leave_targets()
         self.spec = self.spec.without_targets()
 
     def _metrics(self):

@@ -11,10 +11,10 @@ import math
 from warnings import warn
 
 from .backends import SizeBackend, check_decoder
-from .batch import check_targets
+from .batch import as_names, check_targets
 from .check import as_size, count_str, expect, is_int
 from .resize import methods, modes
-from .schedule import SizeSchedule, pixels_to_grow
+from .schedule import Growth, SizeSchedule, pixels_to_grow
 
 # %% ../nbs/07_run.ipynb #1fb64c66
 class LargerBatches:
@@ -268,6 +268,7 @@ def check_resizing(
     for k in ('resize_items','per_batch'): check_bool(args, k)
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)
+    as_names(args.pictures)
     if getattr(args, 'set_size', None) is None: return expect(not args.per_batch, 'per_batch', args.per_batch, 'False without `set_size`')
     check_decoder(args.set_size, 'set_size')
     expect(not args.resize_items, 'resize_items', args.resize_items, 'False with `set_size`, because the decoder makes the size')
@@ -286,6 +287,8 @@ def check_args(
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
     expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')
+    for k,default in vars(Growth()).items() if schedule is not None else ():
+        expect(getattr(args.growth, k)==default, k, getattr(args.growth, k), f'the default, {default!r}, with `schedule`, which has its own sizes')
     expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")

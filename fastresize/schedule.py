@@ -60,7 +60,9 @@ class SizeSchedule:
         for k,accepted in dict(sizes='a tuple of sizes', pcts='a tuple of fractions of training').items():
             expect(isinstance(getattr(self, k), Iterable) and not isinstance(getattr(self, k), str), k, getattr(self, k), accepted)
         sizes = tuple(as_size(s, 'sizes') for s in self.sizes)
-        pcts = tuple(float(p) for p in self.pcts)
+        pcts = tuple(self.pcts)
+        expect(all(map(is_real, pcts)), 'pcts', pcts, 'fractions of training, 0 to 1')
+        pcts = tuple(map(float, pcts))
         expect(len(sizes)==len(pcts)+1, 'sizes', self.sizes, f'one more size than `pcts` has fractions ({len(pcts)})')
         expect(all(p>=0 for p in pcts) and list(pcts)==sorted(pcts), 'pcts', self.pcts, 'fractions of training in ascending order')
         expect(all(a<=b and c<=d for (a,c),(b,d) in zip(sizes,sizes[1:])), 'sizes', self.sizes, 'sizes that never shrink')
@@ -153,9 +155,10 @@ class IncreaseMode(str, Enum):
 
 # %% ../nbs/01_schedule.ipynb #2ca1be1f
 def _batch_growths(gap, increase_by, start, finish):
-    "Return the pixels per growth and the epochs of the growths, evenly spaced from `start` to `finish`"
+    "Return the pixels per growth and the epochs of the growths, evenly spaced from `start` to `finish`; if `start` is 0, the initial size comes first"
     n = math.ceil(gap/increase_by)
     if n==1: return gap,[finish]
+    if start==0: return increase_by,[finish*k/n for k in range(1, n+1)]
     return increase_by,[start + (finish-start)*k/(n-1) for k in range(n)]
 
 # %% ../nbs/01_schedule.ipynb #deefd1c9

@@ -10,13 +10,14 @@ from array import array as doubles
 
 import numpy as np, pandas as pd, torch
 from fastai.learner import Recorder
-from fastai.torch_core import find_bs, rank_distrib
+from fastai.torch_core import rank_distrib
 from fastcore.basics import patch
 
 from .batch import size_of
 from .check import size_str
 from .learner import OnlyTrains, SizedDL, trains
 from .log import mark, seconds_between
+from .preflight import n_items
 from .probe import n_workers
 
 # %% ../nbs/19_throughput.ipynb #5a45d750
@@ -70,7 +71,7 @@ def _timed_loader(self:ThroughputMonitor):
         size = size_of(b)
         if marks and marks[-1][0]!=size: self._store_peak(marks[-1][0], device)
         elif len(marks)==1 and not self._rows: _reset_peak(device)   # the dry run before the first step does not count
-        marks.append([size, find_bs(b), requested, mark(device)])
+        marks.append([size, n_items(b), requested, mark(device)])
         return b
     return SizedDL(self.learn, timed_batch, self._store_times)
 

@@ -150,12 +150,12 @@ def parts_of(
 class PartsSpec:
     "The `BatchSpec` of a batch of several loaders, from the `specs` of its parts"
     resize_targ = None
-    def __init__(self, specs, combined): self.specs,self.combined = specs,combined
+    def __init__(self, specs, combined, main=0): self.specs,self.combined,self.main = specs,combined,main   # `main`: the part with the images that are logged
     @property
     def targets(self): return any(spec.targets for spec in self.specs if spec)
     def is_split(self, b): return False
-    def size(self, b): return self.specs[0].size(parts_of(self.combined, b[0])[0])
-    def without_targets(self): return PartsSpec([spec and spec.without_targets() for spec in self.specs], self.combined)
+    def size(self, b): return self.specs[self.main].size(parts_of(self.combined, b[0])[self.main])
+    def without_targets(self): return PartsSpec([spec and spec.without_targets() for spec in self.specs], self.combined, self.main)
     def apply(self, f, b):
         "Replace every tensor that changes with the size by `f(role, tensor)`"
         return (tree_unflatten([spec.apply(f, o) if spec else o for spec,o in zip(self.specs, parts_of(self.combined, b[0]))], self.combined._spec),)
@@ -174,7 +174,9 @@ class Transfer:
         if b is None or run.no_images or not (resizes and run.is_on()): return b
         combined = (t.fit_loop if t.training else t.fit_loop.epoch_loop.val_loop)._combined_loader
         parts,name = parts_of(combined, b),'train' if t.training else 'valid'
-        def key(n): return 'train' if (name,n)==('train',0) else (name,n)
+        if t.training and parts and run.train.full_size is None:   # the first loader with images decides
+            run.main = next((n for n,o in enumerate(parts) if o is not None and run.train.new_spec(o).first_path is not None), 0)
+        def key(n): return run.train_key(n) if name=='train' else (name,n)
         todo = [(key(kwargs.get('dataloader_idx', 0)),b)] if parts is None else [(key(n),o) for n,o in enumerate(parts)]
         for key,o in todo: self.prepare(o, key)
         if not run.schedule: return b   # no images, or a resumed validation
@@ -272,7 +274,7 @@ def true_lengths(
         loop.max_batches = loop._data_fetcher.length = len(run.sizes())
         done = loop.epoch_loop.batch_progress
         if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # the epoch had another length before
-        interval,n = trainer.val_check_interval,loop.max_batches
+        interval,n = getattr(trainer, 'val_check_interval', None),loop.max_batches   # missing if it is a time
         if isinstance(interval, float): trainer.val_check_batch = max(1, int(n*interval))
         elif isinstance(interval, int) and trainer.check_val_every_n_epoch is not None:   # of the batches that the loader would make
             trainer.val_check_batch = -(-n*interval//run.n_batch)
@@ -322,6 +324,9 @@ class TrainerRun(TrainingRun):
         self.undo.callback(_unwrap, (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop))
         self.undo.enter_context(with_attr(trainer.strategy, 'process_dataloader', partial(_wrap, self, trainer.strategy.process_dataloader)))
         self.undo.enter_context(true_lengths(self))
+
+    main = 0 # Number of the loader whose images are logged
+    def train_key(self, n): return 'train' if n==self.main else ('train',n)
 
     def new_schedule(self, final, n_epoch): return self.length.schedule(self.growth, final) if self.growth else SizeSchedule((final,))
 
@@ -403,8 +408,8 @@ class TrainerRun(TrainingRun):
         return item_or_last(self.sizes(), i)
 
     def validated_sizes(self, n_batch):
-        t = self.trainer
-        in_epochs = self.length.is_clocked or t.check_val_every_n_epoch is None or t.val_check_interval!=1 or isinstance(t.val_check_interval, int)
+        t,interval = self.trainer,getattr(self.trainer, 'val_check_interval', None)   # missing if it is a time
+        in_epochs = self.length.is_clocked or t.check_val_every_n_epoch is None or interval!=1 or isinstance(interval, int)
         return {*self.schedule.sizes} if self.args.resize_valid and in_epochs else super().validated_sizes(n_batch)
 
     def ends_with(self) -> tuple: # `(height, width)` in pixels

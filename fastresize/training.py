@@ -14,7 +14,6 @@ from warnings import warn
 
 import torch
 from fastai.callback.core import Callback
-from fastai.torch_core import find_bs
 from fastai.vision.core import TensorPoint
 
 from .backends import SizeBackend, backend_for, item_or_last, leave_targets, look_ahead, make_small
@@ -22,6 +21,7 @@ from .batch import leaves, no_image_message, spec_warning, unknown_name_warning
 from .check import expect
 from .items import DecodeCache, FastaiItems
 from .learner import SizedDL, spec_for
+from .preflight import n_items
 from .probe import run_batch_tfms, scratch_dataset, some_items
 from .run import TrainingRun, items_warning
 from .schedule import SizeSchedule
@@ -60,11 +60,12 @@ class SteeredBackend(FastaiItems):
         "Return True if the batch transforms make the sizes that they are set to"
         expect(self.mode in grid_modes, 'resize_mode', self.mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
         if sample is None: return True   # the first batch will tell
+        if self.spec.names_modes: return False   # the transforms have modes of their own
         raw = None
         for size in sizes:
             target = self.target_size(size)
             try:
-                if raw is None: raw = some_items(self.dl, find_bs(sample), batch_tfms=False)
+                if raw is None: raw = some_items(self.dl, n_items(sample), batch_tfms=False)
                 with self.steer.at(target, self.grid_mode(size), self.full_size, self.multiple_of): b = run_batch_tfms(self.dl, raw)
             except Exception as e:
                 warn(f'`batch_tfms` cannot make images of {list(size)} by `resize_mode`={self.mode!r} ({type(e).__name__}: {e}), so each batch is resized after them')
@@ -73,8 +74,11 @@ class SteeredBackend(FastaiItems):
             if loaded_size!=target:
                 warn(_steering_warning(loaded_size, target))
                 return False
-            if not self.spec.in_proportion(b, sample): return False
+            if not (self.spec.in_proportion(b, sample) and self.spec.keeps_others(b, sample)): return False
         return True
+
+    @property
+    def makes_targets(self): return self.steered or self.small_items
 
     def reduced_size(self, size):
         "Return the size of this loader's images for `size` in the schedule, or None at full size"
@@ -91,7 +95,7 @@ class SteeredBackend(FastaiItems):
         "Resize the batch, unless a transform has made it at this size"
         if self.spec is None: self.spec = self.new_spec(b)
         loaded_size,is_full = self.spec.size(b),self.reduced_size(size) is None
-        is_ours = loaded_size in self.made   # made at an earlier size: the loader repeats batches, or takes them ahead
+        is_ours = self.one_size and loaded_size in self.made   # made at an earlier size: the loader repeats batches, or takes them ahead
         if loaded_size is None or is_full and not is_ours: return b
         if self.steered and self.steer and not is_full and loaded_size==self.steer.applied_size: return b
         if self.full_size is None: self.full_size = loaded_size

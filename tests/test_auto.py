@@ -405,3 +405,27 @@ def test_images_of_a_single_patch_stay_at_full_size(capsys):
     learn = learner(make_dls(size=(16,16)), ProgressiveResize('auto'), model=patches)
     learn.fit(1)
     assert {*learn.seen.train}=={(16,16)} and 'a single patch of the model' in capsys.readouterr().out
+
+class ByName(Learner):
+    "Splits batches that are dicts"
+    def _split(self, b): self.xb,self.yb = (b['img'],),(b['y'],)
+
+def dict_dls(n=80): return DataLoaders(*[torch.utils.data.DataLoader([dict(img=torch.rand(3,64,64), y=i%2) for i in range(k)], batch_size=8) for k in (n,n//4)])
+
+def test_a_learner_that_splits_batches_in_its_own_way_is_measured(capsys):
+    learn = ByName(dict_dls(), small_model(), loss_func=nn.CrossEntropyLoss())
+    with learn.no_bar(): assert learn.preview_resize(4, show_plot=False).speedup>0
+    with learn.no_bar(), learn.no_logging(): learn.fit(4, cbs=ProgressiveResize('auto'))
+    assert 'could not measure' not in capsys.readouterr().out
+
+def test_a_frozen_body_of_another_learner_does_not_count(capsys):
+    cb = ProgressiveResize('auto')
+    def new(): return Learner(make_dls(*aug_transforms()), small_model(), loss_func=nn.CrossEntropyLoss(), splitter=lambda m: [params(m[:4]),params(m[4:])])
+    first,second = new(),new()
+    first.freeze()
+    for learn in (first,second):
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=cb)
+    assert capsys.readouterr().out.count('the body is or was frozen')==1
+    first.unfreeze()
+    with first.no_bar(), first.no_logging(): first.fit(1, cbs=cb)
+    assert 'the body is or was frozen' in capsys.readouterr().out

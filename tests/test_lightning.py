@@ -46,7 +46,7 @@ class Module(L.LightningModule):
 
 quiet = dict(accelerator='cpu', enable_progress_bar=False, enable_model_summary=False)
 
-def resize(**kwargs): return ProgressiveResizeCallback(**{'increase_by':8, 'verbose':False, **kwargs})
+def resize(**kwargs): return ProgressiveResizeCallback(**{**({} if kwargs.get('schedule') else {'increase_by':8}), 'verbose':False, **kwargs})
 def trainer(*cbs, **kwargs):
     kwargs = dict(logger=False, enable_checkpointing=False, **quiet, **kwargs)
     if 'max_epochs' not in kwargs and 'max_steps' not in kwargs: kwargs['max_epochs'] = 4
@@ -819,3 +819,35 @@ def test_validation_is_looked_at_as_it_validates(asked):
     module = Augments(asked)
     module,*_ = fitted(resize(final_size=32), (tensors(size=(72,72)),tensors(20, size=(72,72))), module)
     assert module.train_sizes==due(32, initial=16, final=32) and module.valid_sizes==[s for s in due(32, initial=16, final=32)[7::8] for _ in range(2)]
+
+# ---- what fresh readers found
+
+class TwoInputs(Module):
+    def training_step(self, batch, i):
+        self.train_sizes.append(tuple(batch['image'][0].shape[-2:]))
+        self.other.append(tuple(batch['text'].shape))
+        return F.cross_entropy(self(batch['image'][0]), batch['image'][1])
+
+@pytest.mark.parametrize('keys', [('image','text'),('text','image')])
+def test_the_first_loader_with_images_decides(keys):
+    data = dict(image=tensors(), text=tud.DataLoader(torch.rand(80, 12), batch_size=10))
+    module,_,cb = fitted(data=({k: data[k] for k in keys},), module=TwoInputs())
+    assert module.train_sizes==due(32) and {*module.other}=={(10,12)} and cb.current_size==(64,64)
+
+@pytest.mark.parametrize('kwargs', [{}, dict(max_bs=20)])
+def test_validation_after_a_time(kwargs):
+    module,_,_ = fitted(resize(**kwargs), val_check_interval='00:01:00:00', check_val_every_n_epoch=None)
+    assert module.train_sizes[-1]==(64,64)
+
+class LogsSteps(Module):
+    def training_step(self, batch, i):
+        self.log('step', float(self.global_step), on_step=True)
+        return super().training_step(batch, i)
+
+def test_a_best_value_of_training_counts_from_full_size_on(tmp_path):
+    best = ModelCheckpoint(tmp_path, monitor='step', every_n_train_steps=2)
+    module = LogsSteps()
+    t = L.Trainer(callbacks=[resize(),best], logger=False, max_epochs=4, **quiet)
+    t.fit(module, tensors(), tensors(20))
+    first = next(i for i,s in enumerate(module.train_sizes) if s==(64,64))
+    assert first<=best.best_model_score<first+3 and torch.load(best.best_model_path, weights_only=False)['global_step']>first

@@ -267,6 +267,11 @@ def test_n_batch_that_is_one_too_few_counts_no_epoch_twice():
     loader = sized_loader(tensors(), schedule, 4, n_batch=2)   # all epochs in one pass
     assert passes(loader, 1)==[[h for h,_ in due(8)]] and loader.set_epoch(0) is None and passes(loader, 1)[0][0]==32
 
+def test_n_batch_counts_epochs_across_passes():
+    loader = sized_loader(tud.DataLoader(tud.TensorDataset(torch.rand(200,3,64,64), torch.arange(200)), batch_size=10), size_schedule(64, 10, increase_by=8), 10, n_batch=8)
+    assert sum(passes(loader, 4), [])==[h for h,_ in due(80)]   # 20 batches a pass are two and a half epochs
+    assert loader.epoch==7
+
 def test_n_batch_limits_larger_batches_too():
     loader = sized_loader(tensors(), schedule, 4, n_batch=4, max_bs=20)
     got = [(tuple(b[0].shape[-2:]),len(b[0])) for _ in range(4) for b in loader]
@@ -461,3 +466,61 @@ def test_a_sampler_without_a_length():
     assert sized_loader(loader(), s, 2, n_batch=5).backend.full_size==(64,64)
     with pytest.raises(SizeError, match='32'): sized_loader(loader(), s, 2, n_batch=5, model=nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)))
     with pytest.raises(ValueError, match='`max_bs`=32: expected None for this loader, which has a sampler without a length'): sized_loader(loader(), s, 2, n_batch=5, max_bs=32)
+
+# ---- what cannot work is refused, or said
+
+class Cached(tud.Dataset):
+    "Keeps its transformed items"
+    def __init__(self): self.transform,self.kept = v1.Compose([v1.Resize((64,64)), v1.ToTensor()]),{}
+    def __len__(self): return 80
+    def __getitem__(self, i):
+        if i not in self.kept: self.kept[i] = self.transform(picture(i))
+        return self.kept[i],i%2
+
+def test_a_dataset_that_keeps_its_items_does_not_make_them_small():
+    with pytest.warns(UserWarning, match='`resize_items`: training batches are resized after loading instead .its images have size .64, 64. instead of .32, 32.'):
+        loader = sized_loader(tud.DataLoader(Cached(), 10, shuffle=True), schedule, 4, resize_items=True)
+    assert got(loader)==due(32) and len(loader.dataset.kept)==80 and {x.shape[-1] for x in loader.dataset.kept.values()}=={64}
+
+class ReadsSize(tud.Dataset):
+    size = (64,64)
+    def __len__(self): return 80
+    def __getitem__(self, i): return torch.rand(3,*self.size),i
+
+@pytest.mark.parametrize('name,kwargs,workers', [('set_size', {}, dict(persistent_workers=True)), ('per_batch', dict(per_batch=True), {})])
+def test_a_decoder_in_worker_processes_that_cannot_hear_its_size_is_refused(name, kwargs, workers):
+    data = ReadsSize()
+    dl = tud.DataLoader(data, 10, num_workers=1, **workers)
+    with pytest.raises(ValueError, match=f'`{name}`=.*worker processes'): sized_loader(dl, schedule, 4, set_size=partial(setattr, data, 'size'), **kwargs)
+
+@pytest.mark.slow
+def test_a_decoder_in_new_worker_processes_has_the_size_of_the_epoch():
+    data = ReadsSize()
+    loader = sized_loader(tud.DataLoader(data, 10, num_workers=1, multiprocessing_context='fork'), schedule, 4, set_size=partial(setattr, data, 'size'))
+    assert got(loader)[::8]==due(32)[::8]
+
+class Stateful(tud.DataLoader):
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+
+def test_the_state_of_a_loader_does_not_resume_its_sizes():
+    loader = sized_loader(Stateful(tud.TensorDataset(torch.rand(80,3,64,64)), 10), schedule, 4)
+    for k in ('state_dict','load_state_dict'):
+        with pytest.raises(TypeError, match=f'`{k}` of the loader does not know the sizes.*set_epoch'): getattr(loader, k)
+        assert not hasattr(loader, k)
+
+def test_an_optimizer_without_larger_batches_is_refused():
+    opt = torch.optim.SGD([nn.Parameter(torch.zeros(1))], .1)
+    with pytest.raises(ValueError, match='`optimizer`=.*SGD.*None without `max_bs`'): sized_loader(tensors(), schedule, 4, optimizer=opt)
+
+class Wraps:
+    def __init__(self, x): self.inputs = {'image': x}
+
+@pytest.mark.parametrize('wrap', [Wraps, lambda x: __import__('types').MappingProxyType({'image': x})], ids=['object','mapping'])
+def test_images_inside_objects_and_mappings_that_cannot_be_changed(wrap):
+    class Data(tud.Dataset):
+        def __len__(self): return 80
+        def __getitem__(self, i): return torch.rand(3,64,64)
+    loader = sized_loader(tud.DataLoader(Data(), 10, collate_fn=lambda xs: wrap(torch.stack(xs))), schedule, 4)
+    def image(b): return (b.inputs if isinstance(b, Wraps) else b)['image']
+    assert [tuple(image(b).shape[-2:]) for _ in range(4) for b in loader]==due(32)

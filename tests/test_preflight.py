@@ -185,3 +185,8 @@ def test_what_a_trial_adds_to_a_module_is_gone():
     m = Keeps()
     with no_trace(m): m(torch.rand(1))
     assert m.n==1 and not hasattr(m, 'last') and m.training
+
+def test_the_number_of_items_in_a_list_of_images():
+    from fastresize.preflight import n_items
+    boxes = [dict(boxes=torch.rand(2,4)) for _ in range(8)]
+    assert n_items(([torch.rand(3,64,64) for _ in range(8)],boxes))==8 and n_items((torch.rand(5,3,64,64),torch.arange(5)))==5 and n_items(())==0

@@ -238,3 +238,15 @@ def test_dry_run_of_no_more_images_than_there_are():
 def test_warnings_name_the_schedule_that_was_given():
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((32,64), (1.5,))))
     with pytest.warns(UserWarning, match='`schedule`: in 2 epochs of 8 batches the training stays at the size'): learn.fit(2)
+
+@pytest.mark.parametrize('name,value', [('initial_size',16), ('start',.25), ('finish',.9), ('increase_by',8), ('increase_mode','epoch'), ('multiple_of',16)])
+def test_arguments_that_a_schedule_would_ignore_are_refused(name, value):
+    with pytest.raises(ValueError, match=f'`{name}`=.*the default, .* with `schedule`'): ProgressiveResize(schedule=size_schedule(64, 4), **{name: value})
+
+@pytest.mark.parametrize('name,value', [('pictures',1.5), ('pictures',[.5]), ('resize_targ',{1.5: True})])
+def test_names_of_another_type_are_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=f'`{name}`='): ProgressiveResize(**{name: value})
+
+@pytest.mark.parametrize('name,value', [('method','croop'), ('mode','bilinar')])
+def test_show_sizes_names_its_argument(name, value):
+    with pytest.raises(ValueError, match=f'`{name}`=.{value}.: expected one of'): show_sizes(make_dls(*aug_transforms()), **{name: value})

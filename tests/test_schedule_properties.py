@@ -124,3 +124,11 @@ def test_larger_batches_of_a_loader_with_single_images():
 def test_any_iterable_makes_a_schedule():
     s = SizeSchedule((32,48,64), (.3,.6))
     assert SizeSchedule(np.array([32,48,64]), np.array([.3,.6]))==s==SizeSchedule((o for o in (32,48,64)), iter((.3,.6)))
+
+def test_a_start_of_zero_begins_with_the_initial_size():
+    s = size_schedule(64, 4, start=0., finish=.5, increase_by=16)
+    assert [s.sizes_of(e, 4, 4) for e in range(4)]==[[(32,32)]*4, [(48,48)]*4, [(64,64)]*4, [(64,64)]*4]
+
+@pytest.mark.parametrize('pcts', [('a',), (None,)])
+def test_fractions_that_are_no_numbers_are_refused(pcts):
+    with pytest.raises(ValueError, match='`pcts`=.*fractions of training'): SizeSchedule((32,64), pcts)

@@ -1,0 +1,93 @@
+"What is tried before the first step: also losses with objects of the user's, after cancelled batches, and with layers in evaluation mode"
+from types import SimpleNamespace
+from fastresize.preflight import SizeError
+from util import *
+
+class Picky(nn.Module):
+    "Cannot take 48 pixels"
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x):
+        if x.shape[-1]==48: raise RuntimeError('not 48')
+        return self.m(x)
+
+def steps_until_refused(learn, match='48', n_epoch=4):
+    with pytest.raises(SizeError, match=match): learn.fit(n_epoch)
+    return learn.seen.steps
+
+class Settings: weight = 1.
+class KeepsBatches:
+    def __init__(self): self.n = 0
+    def __deepcopy__(self, memo): raise TypeError('no copies')
+
+def picky_loss(p, y, settings):
+    if p.shape[-1]==48: raise RuntimeError('not 48')
+    if hasattr(settings, 'n'): settings.n += 1
+    return F.cross_entropy(p.mean((2,3)), y)
+
+@pytest.mark.parametrize('settings', [SimpleNamespace(w=1.), Settings(), np.float32(1), np.ones(2)])
+@pytest.mark.parametrize('wrap', ['partial','closure'])
+def test_a_loss_with_an_object_is_tried(settings, wrap):
+    loss = partial(picky_loss, settings=settings) if wrap=='partial' else lambda p,y: picky_loss(p, y, settings)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,2,3,padding=1), loss_func=loss)
+    assert steps_until_refused(learn, 'images of .48, 48. the loss raised RuntimeError: not 48')==0
+
+def test_the_object_is_as_before():
+    settings = SimpleNamespace(n=0)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16, initial_size=.75), model=nn.Conv2d(3,2,3,padding=2),
+                    loss_func=partial(picky_loss, settings=settings))
+    learn.fit(4)
+    assert settings.n==4*(8+2)
+
+def test_it_is_said_that_a_loss_cannot_be_copied(capsys):
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,2,3,padding=1),
+                    loss_func=partial(picky_loss, settings=KeepsBatches()))
+    with pytest.raises(RuntimeError, match='not 48'): learn.fit(4)
+    assert 'Sizes are not tried beforehand, because the loss function cannot be copied; only the model was tried.' in capsys.readouterr().out
+
+class Cancels(Callback):
+    def __init__(self, exception, when): self.exception,self.when = exception,when
+    def before_batch(self):
+        if self.training and self.when(self): raise self.exception
+
+@pytest.mark.parametrize('exception,when', [(CancelBatchException,lambda cb: cb.iter==0), (CancelEpochException,lambda cb: cb.epoch==0),
+                                            (CancelTrainException,lambda cb: cb.epoch==0 and cb.iter==1)])
+def test_sizes_are_tried_before_the_first_step_even_if_a_batch_is_cancelled(exception, when):
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), Cancels(exception, when), model=Picky())
+    assert steps_until_refused(learn)==0
+
+def test_it_is_said_that_a_replaced_step_is_not_tried(capsys):
+    class Replaces(Callback):
+        def before_fit(self): self.learn._do_one_batch = partial(type(self.learn)._do_one_batch, self.learn)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), Replaces())
+    learn.fit(4)
+    assert learn.seen.train==due(32)
+    assert capsys.readouterr().out.count('Sizes are not tried beforehand, because `learn._do_one_batch` was replaced.')==1
+
+class FreezesBatchNorm(Callback):
+    def before_train(self):
+        for m in self.model.modules():
+            if isinstance(m, nn.BatchNorm2d): m.eval()
+
+def test_layers_in_evaluation_mode_stay_in_it_when_sizes_are_tried():
+    "One image whose features are 1×1 cannot be normalized in training mode"
+    net = nn.Sequential(*[nn.Conv2d(4 if i else 3,4,3,2,1) for i in range(5)], nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
+    items = [(torch.rand(3,64,64),i%2) for i in range(41)]
+    dls = DataLoaders.from_dsets(items[:33], items[33:], bs=8, num_workers=0, device='cpu', drop_last=False)
+    learn = learner(dls, ProgressiveResize(increase_by=8), FreezesBatchNorm(), model=net)
+    learn.fit(4)
+    assert learn.seen.steps==4*5
+
+class HoldsData(nn.Module):
+    def __init__(self, data): super().__init__(); self.m,self.data = small_model(),data
+    def forward(self, x): return self.m(x)
+
+class Precious(torch.utils.data.Dataset):
+    def __deepcopy__(self, memo): raise AssertionError('a dataset was copied')
+
+def test_data_that_a_model_holds_are_not_copied(capsys):
+    class Name(str):
+        def __deepcopy__(self, memo): raise AssertionError('a list of names was copied')
+    for data in (Precious(), [Name('a.png')]*2000):
+        learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), model=HoldsData(data))
+        learn.fit(1)
+    assert 'not tried' not in capsys.readouterr().out
