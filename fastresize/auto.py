@@ -12,9 +12,11 @@ import math, os, shutil, warnings
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from tempfile import gettempdir
 from time import perf_counter
+from types import FunctionType, MethodType
 
 import torch, torch.distributed as dist
 from fastai.callback.core import CancelTrainException, CancelValidException, Callback
@@ -77,9 +79,9 @@ def shadow_learner(learn, cbs):
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
         if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
-        if type(learn) is not Learner:   # it may split batches in its own way
+        if type(learn)._split is not Learner._split and type(learn)._do_one_batch is Learner._do_one_batch:   # batches that are split in another way
             res.__class__ = type(learn)
-            res.__dict__.update((k, v) for k,v in vars(learn).items() if k not in vars(res) and not isinstance(v, Callback))
+            res.__dict__.update((k, v) for k,v in vars(learn).items() if k not in vars(res) and not isinstance(v, (Callback,FunctionType,MethodType,partial)))
         res.remove_cbs([cb for cb in res.cbs if cb.name=='progress'])
         res.add_cbs([copy(o) for o in learn.cbs if type(o).__module__ in _copied_callbacks] + [copy(o) for o in L(cbs)])
         try:

@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, 
 
 from .batch import BatchSpec, spec_warning
 from .check import expect, scale_size
-from .probe import batch_size, is_fastai_loader, scratch_dataset, some_items, to_device, unwrap_dl
+from .probe import batch_size, is_fastai_loader, n_workers, scratch_dataset, some_items, to_device, unwrap_dl
 from .resize import resize_with
 
 # %% ../nbs/05_backends.ipynb #f341ca40
@@ -189,10 +189,11 @@ def look_ahead(
     o:SizeBackend, # Backend of a loader
 ): # The items as a batch, or None
     "Find images and full size in a few items, read without side effects; leave `spec` and `full_size` None if that is not possible"
+    o.one_size = batch_size(o.loader)!=1
     for n in (4,1):   # several items may differ in size
         if (sample := o.sample_batch(n)) is not None: o.inspect(sample)
         if o.full_size:
-            o.one_size = n==4 and batch_size(o.loader)!=1
+            o.one_size = o.one_size and n==4
             return sample
     o.spec = None
     return sample
@@ -372,7 +373,7 @@ class ItemsBackend(SizeBackend):
         if not self.can_size() and self.has_batch_sampler(): return 'worker processes pass the indices of a whole batch to the `__getitems__` of its dataset'
         if getattr(self.dl, 'batch_sampler', True) is None: return '`batch_size=None`: it makes no batches of items'
         if not self.can_size() or not self.full_size: return 'no items can be read before training'
-        if self.spec.names_modes: return '`resize_targ` says how finished targets are interpolated'
+        if self.spec.has_modes: return '`resize_targ` says how finished targets are interpolated'
         with scratch_dataset(self.dl):   # one copy, so that a dataset which keeps its items shows it
             whole,fewer,small = [self.sample_batch(n, s, **self.sample_args) for n,s in ((4,None),(3,None),(4,size))]
         item_size,fewer_size,loaded_size = [b if b is None else self.spec.size(b) for b in (whole,fewer,small)]
@@ -416,8 +417,9 @@ class ItemsBackend(SizeBackend):
     def to_size(self, b, size):
         "Resize the batch unless its items were made at any size of this epoch: with `in_order=False`, batches may overtake each other"
         if not self.small_items or not self.spec or (loaded_size := self.spec.size(b)) is None: return super().to_size(b, size)
-        b = to_device(b, self.device)
-        return b if loaded_size in self.expected_sizes else self.resized(b, self.target_size(size))
+        b,(h,w),(full_h,full_w) = to_device(b, self.device),loaded_size,self.full_size
+        has_other_shape = abs(h*full_w - w*full_h)>max(full_h, full_w)   # its items are small already, in their own proportions
+        return b if loaded_size in self.expected_sizes or has_other_shape else self.resized(b, self.target_size(size))
 
 # %% ../nbs/05_backends.ipynb #6e7bf3bb
 def check_decoder(
@@ -438,11 +440,15 @@ class DecoderBackend(SizeBackend):
     ):
         super().__init__(loader, *args, **kwargs)
         check_decoder(set_size, 'set_size')
-        dl = unwrap_dl(loader)
-        if isinstance(dl, DataLoader) and dl.num_workers:   # which have a copy of the dataset
-            expect(not dl.persistent_workers, 'set_size', set_size, 'a loader without `persistent_workers`: its worker processes keep the size they started with')
+        if n_workers(loader) and self._decodes_in_workers(unwrap_dl(loader)):
+            expect(not getattr(unwrap_dl(loader), 'persistent_workers', False), 'set_size', set_size, 'a loader without `persistent_workers`: its worker processes keep the size they started with')
             expect(not per_batch, 'per_batch', per_batch, 'False with worker processes, which keep the size of the first batch of an epoch')
         self.set_size,self.per_batch = set_size,per_batch
+
+    def _decodes_in_workers(self, dl):
+        "Return True unless a loader of the user's own may decode in its `__iter__`"
+        is_plain = isinstance(dl, DataLoader) and type(dl).__iter__ is DataLoader.__iter__
+        return is_plain or is_fastai_loader(dl) or type(dl).__module__.startswith('accelerate.')
 
     def sample_batch(self, n, **kwargs): return   # they would have the decoder's current size, which may not be full size
     def target_size(self, size, full_size=None): return tuple(size)

@@ -40,17 +40,19 @@ def rebuild(
     if isinstance(o, tuple):
         try: return type(o)(*values) if hasattr(o, '_fields') else type(o)(values)
         except TypeError: return tuple.__new__(type(o), values)   # its class takes other arguments
+    if isinstance(o, Mapping): return _rebuild_mapping(o, children)
+    res = copy(o)
+    if isinstance(o, list): res[:] = values
+    else:
+        for k,v in children: object.__setattr__(res, k, v)   # a frozen dataclass too
+    return res
+
+def _rebuild_mapping(o, children):
     try:
         res = copy(o)
-        if isinstance(o, list): res[:] = values
-        elif isinstance(o, Mapping):
-            for k,v in children: res[k] = v
-        else:
-            for k,v in children: object.__setattr__(res, k, v)   # a frozen dataclass too
+        for k,v in children: res[k] = v
         return res
-    except TypeError:
-        if not isinstance(o, Mapping): raise
-        return type(o)(dict(children))   # a mapping that cannot be changed
+    except TypeError: return type(o)(dict(children))   # it cannot be changed
 
 def map_tensors_with_path(
     f, # Called with the path of a tensor and the tensor
@@ -149,17 +151,20 @@ def as_names(
     pictures, # Argument of a public function
 ) -> list: # None for None
     "Return `pictures` as a list of positions, keys or attributes. Raises `ValueError` for anything else"
-    if pictures is None or _is_name(pictures): return None if pictures is None else [pictures]
+    if pictures is None: return
+    if _is_name(pictures): return [pictures]
     expect(isinstance(pictures, Iterable) and all(map(_is_name, pictures)), 'pictures', pictures, 'positions, keys or attributes of the inputs, or None')
     return [*pictures]
 
 def _is_named(path, name): return path[0]==name if isinstance(name, int) else name in path
 
+def _options(resize_targ): return resize_targ.values() if isinstance(resize_targ, Mapping) else [resize_targ]
+
 def check_targets(
     resize_targ, # Argument of a public function
 ):
     "Raise `ValueError` unless `resize_targ` is accepted"
-    values = resize_targ.values() if isinstance(resize_targ, Mapping) else [resize_targ]
+    values = _options(resize_targ)
     if isinstance(resize_targ, Mapping): expect(all(map(_is_name, resize_targ)), 'resize_targ', resize_targ, 'a dict whose keys are keys, attributes or positions in the batch')
     expect(all(v is None or not is_int(v) and v in (True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
            f'None, True, False, one of {", ".join(target_modes)}, or a dict of these by key or position')
@@ -304,9 +309,9 @@ class BatchSpec:
         self.varies = found.varies # True if the images of a batch come in a list and may differ in size
 
     @property
-    def names_modes(self) -> bool:
+    def has_modes(self) -> bool:
         "True if `resize_targ` says how targets are interpolated"
-        return any(isinstance(o, str) for o in (self.resize_targ.values() if isinstance(self.resize_targ, Mapping) else [self.resize_targ]))
+        return any(isinstance(o, str) for o in _options(self.resize_targ))
 
     @property
     def has_dense_targets(self) -> bool:

@@ -32,7 +32,7 @@ from .batch import rebuild
 from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
-from .prediction import Pace
+from .prediction import Pace, long_steps
 from .preflight import SizeError, dry_run, full_size_targets, largest_batches, n_items, shadow_step, tile_batch, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
@@ -258,7 +258,7 @@ def _suggest(cb, run, sample):
     if sample is None: raise NotMeasured('no items can be read before training')
     if type(t.strategy).__name__ not in _strategies or len(t.fit_loop._combined_loader.flattened)>1: raise NotMeasured('its strategy or its loaders are not supported')
     finite = math.isfinite(n.n_epoch*n.n_batch)
-    n_epoch,n_batch = (max(1, math.ceil(n.n_epoch)),int(n.n_batch)) if finite else (1,100)
+    n_epoch,n_batch = (max(1, math.ceil(n.n_epoch)),int(n.n_batch)) if finite else (1,t.max_steps if t.max_steps>0 else long_steps)   # as a long one
     with warnings.catch_warnings(), as_not_measured():
         warnings.simplefilter('ignore')
         m = Measuring(run, t.lightning_module, (run.train.loader,None), _module_step(run, sample), t.world_size)
@@ -348,7 +348,7 @@ class ProgressiveResizeCallback(L.Callback):
         "Plan the training, and print the schedule"
         run = self.run
         if run is None or not run.is_on(): return
-        if not trainer.global_step: self.reached = 0,0   # a new training
+        if not trainer.global_step: self.reached,self.judged = (0,0),None   # a new training
         if run.length is None: run.plan_training(trainer.fit_loop._combined_loader.flattened[0], run.n_batch)
         i = 0 if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch else run.n_taken
         if not run.schedule or any(a<b for a,b in zip(run.size_of_batch(i), self.reached)): run.min_size = self.reached   # a prolonged training does not shrink
@@ -386,9 +386,11 @@ class ProgressiveResizeCallback(L.Callback):
         "Log the size: `size` in the progress bar at every batch; `progressive_resize_size` to the loggers, at batches that make a step, every `log_every_n_steps`"
         run = self._active
         if not run or run.image_size is None: return
-        self.current_size = size = run.image_size
+        grew,self.current_size = self.current_size!=run.image_size,run.image_size
+        size = self.current_size
         self.reached = tuple(map(max, self.reached, run.size))
-        if self.resize_valid and run.size==run.ends_with(): self._judge(run.size)   # what is measured in training, too, counts from here on
+        if self.resize_valid and grew and run.size!=self.judged and (self.judged is None or run.size==run.ends_with()):
+            self._judge(run.size)   # what is measured in training, too, counts from full size on
         if trainer.barebones: return
         square = all(h==w for h,w in (*run.schedule.sizes, size))
         values = {k: torch.tensor(float(v)) for k,v in size_columns(size, ['size'] if square else ['height','width']).items()}   # a number would synchronize

@@ -113,9 +113,9 @@ class SizedLoader(GetAttr):
         return self.run.epoch_sizes(epoch, self.n_batch)[0]
 
     def __iter__(self):
-        self._check_processes()
         evaluation,epoch,skip = _is_evaluation(),self._next,self._skip
         if evaluation: skip = 0
+        else: self._check_processes()
         sizes,counts = self.run.epoch_sizes(epoch, self.n_batch)
         n_ahead = 0
         if self._n and counts is None:   # a pass may have several epochs

@@ -183,6 +183,7 @@ def features_to_keep(
 ) -> int:
     "Return the number of features on a side that the last convolution keeps at the smallest size"
     return min_features[p.n_epoch*p.n_batches[0]>=long_steps]
+
 _tolerance,_min_speedup = 1.05,1.1
 
 def bytes_str(n): return f'{n:g}'.replace('e+0', 'e')   # as one would write it: 1.2e9

@@ -50,9 +50,9 @@ def _has_changing_hooks(model):
     "Return True if a hook that is left out of a trial may change what a layer gets or returns"
     return any(_is_observer(h) and _may_return(h) for m in model.modules() for k in _hooks[:2] for h in (m.__dict__.get(k) or {}).values())
 
-def _set_mode(model, modes=None):
-    "Set the modes of all layers if given, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
-    for m,mode in zip(model.modules(), modes or [m.training for m in model.modules()]): m.training = mode and not isinstance(m, nn.SyncBatchNorm)
+def _set_modes(model, modes):
+    "Set the mode of each layer, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
+    for m,mode in zip(model.modules(), modes): m.training = mode and not isinstance(m, nn.SyncBatchNorm)
 
 def _is_data(o):
     "Return True for a dataset, a loader, or a long list of names of files or samples, which a model may hold and a trial need not copy"
@@ -93,7 +93,7 @@ def shadow_step(
     shadow = deepcopy(model, memo)
     _remove_observer_hooks({*shadow.modules()} - {m for o in shared for m in o.modules()})
     if not model.training: shadow.train()   # else callbacks have set the modes of single layers
-    _set_mode(shadow)
+    _set_modes(shadow, [m.training for m in shadow.modules()])
     loss = learn.loss_func
     memo.update({id(learn.model): shadow, id(model): shadow})   # the same dict: `deepcopy` keeps in it what has to stay alive
     if not isinstance(loss, (types.FunctionType,types.BuiltinFunctionType,partial)): loss = deepcopy(loss, memo)
@@ -313,7 +313,7 @@ def try_sizes(
     try:
         with no_trace(), torch.no_grad(), torch.compiler.set_stance('force_eager'), shadow_step(learn) as (model,loss):
             why,stay = _try_all(_Trial(learn, model, loss, metrics, forward, validates), spec, tile_batch(xb, n), tile_batch(yb, n), sizes, n)
-            if not why and loss is None and learn.loss_func is not None: why = 'the loss function cannot be copied; only the model was tried'
+            if not why and loss is None and learn.loss_func is not None: why = 'the loss function cannot be copied; the model alone was tried'
             return why,stay
     except SizeError: raise
     except Exception as e: return f'the model cannot be copied ({first_line(e)})',False
@@ -338,7 +338,9 @@ class _Trial:
         modes = [m.training for m in self.model.modules()]
         self.model.eval()
         try: return self.model_fails(xb)
-        finally: _set_mode(self.model, modes)
+        finally:
+            self.model.train()   # a model may override it
+            _set_modes(self.model, modes)
 
     @property
     def layer(self): return (self.layers.at_work or ['the model'])[-1]

@@ -8,7 +8,7 @@ __all__ = ['walk_objects', 'find_generators', 'no_trace', 'LoaderWrapper', 'unwr
            'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
-import random, sys, types
+import copyreg, random, sys, types
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,12 +59,18 @@ def _members(o):
     return islice(members, 100)
 
 def _read_by(f):
-    "Return what a function, method or `partial` reads when it is called: its closure, and the functions and random generators among its globals"
+    "Return what a function, or an object that makes items, reads when it is called: its closure, its defaults, and the functions and random generators among its globals"
     if isinstance(f, partial): return f.func,f.args,f.keywords
     if isinstance(f, types.MethodType): return f.__func__,f.__self__
-    if not isinstance(f, types.FunctionType) or (f.__module__ or '').startswith(('fastai.','fastcore.','torch.','torchvision.')): return ()
-    values = [f.__globals__.get(k) for k in f.__code__.co_names]
-    return *(c.cell_contents for c in f.__closure__ or () if c!=types.CellType()),*(v for v in values if isinstance(v, (types.FunctionType,*_states)))
+    if not isinstance(f, types.FunctionType): return [m for k in ('__getitem__','__call__') if isinstance(m := getattr(type(f), k, None), types.FunctionType)]
+    if (f.__module__ or '').startswith(('fastai.','fastcore.','torch.','torchvision.')): return ()
+    read = [f.__globals__.get(k) for k in _names(f.__code__)]
+    return (*(c.cell_contents for c in f.__closure__ or () if c!=types.CellType()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(),
+            *(v for v in read if isinstance(v, (types.FunctionType,*_states))))
+
+def _names(code):
+    "Return the names of globals and attributes in a function, and in the functions inside it"
+    return *code.co_names,*(k for c in code.co_consts if isinstance(c, types.CodeType) for k in _names(c))
 
 def find_generators(
     *objs, # Loaders, datasets, transforms
@@ -129,8 +135,12 @@ _shared = str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module,types.Funct
 
 @lru_cache
 def _without_del(cls):
-    "Return a subclass without `__del__`, for copies that must not close the files they share with the original"
-    return type(cls)(cls.__name__, (cls,), dict(__slots__=(), __del__=lambda self: None))
+    "Return a subclass without `__del__`, for copies that must not close the files they share with the original; pickled as `cls`"
+    def reduced(self, protocol):
+        f,args,*rest = super(res, self).__reduce_ex__(protocol)
+        return (cls.__new__ if f is copyreg.__newobj__ else f),tuple(cls if o is res else o for o in args),*rest
+    res = type(cls)(cls.__name__, (cls,), dict(__slots__=(), __del__=lambda self: None, __reduce_ex__=reduced))
+    return res
 
 def scratch_copy(
     o, # A dataset, its transforms, or anything that they hold
@@ -156,9 +166,11 @@ def scratch_copy(
             res.update((k,scratch_copy(v, depth-1, memo)) for k,v in o.items())
             return res
         if not hasattr(o, '__dict__'): return remember(copy(o) if type(o) in _copied else o)
+        closes = isinstance(getattr(type(o), '__del__', None), types.FunctionType)
+        cls = _without_del(type(o)) if closes else None   # made before the copy, whose `__del__` would close the files if this failed
         res = copy(o)
         if res is o: return remember(o)
-        if isinstance(getattr(type(o), '__del__', None), types.FunctionType): res.__class__ = _without_del(type(o))
+        if closes: res.__class__ = cls
         remember(res).__dict__.update({k: scratch_copy(v, depth-1, memo) for k,v in o.__dict__.items()})
         return res
     except Exception: return remember(o)
@@ -180,7 +192,9 @@ def with_split_idx(
     "Set the `split_idx` of the pipelines of `dl`, as its iteration does; afterwards restore the attributes of transforms and `collate_fn`, and drop what fastai stores about a first batch"
     pipes = [p for p in (getattr(dl, k, None) for k in ('after_item','before_batch','after_batch')) if hasattr(p, 'split_idx')]
     orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in dl.__dict__]
-    attrs = [(o.__dict__, {**o.__dict__}) for o in (*(f for p in pipes for f in p.fs), getattr(dl, 'collate_fn', None)) if hasattr(o, '__dict__')]
+    collate = getattr(dl, 'collate_fn', None)
+    holders = *(f for p in pipes for f in p.fs),getattr(collate, '__self__', collate)
+    attrs = [(o.__dict__, {**o.__dict__}) for o in holders if isinstance(getattr(o, '__dict__', None), dict)]
     try:
         for p in pipes: p.split_idx = getattr(dl.dataset, 'split_idx', None)
         yield

@@ -21,6 +21,7 @@ from .compiled import CompileCost, is_compiled, recompile_warning
 from .learner import OnlyTrains, trains
 from .log import SizeLog, Trackers
 from .prediction import Suggestion
+from .preflight import unwrap_model
 from .rehearsal import FirstSteps
 from .run import check_args, is_auto
 from .training import LearnerRun, no_batches
@@ -76,7 +77,7 @@ class ProgressiveResize(OnlyTrains):
         resize_valid:bool=True, # Validate at the current training size; False leaves validation alone
         final_size:int|tuple=None, # `(height, width)` in pixels; by default the size of a training batch
         add_resize:bool=False, # Resize finished batches instead of setting the size of batch transforms; always done if no transform decides the size
-        resize_targ=None, # With an extra resize, None or True: resize dense targets such as masks; False: none; or a mode; or a dict of these by key or position
+        resize_targ=None, # None or True: resize dense targets such as masks with their images; False: none; or a mode; or a dict of these by key or position
         preallocate_bs:int=None, # Number of images in the dry run; by default as many as in the first batch
         preallocate:bool=True, # Allocate memory with a full-size dry run before training
         empty_cache:bool=False, # Empty the CUDA cache before each epoch with a new size (Epoch mode)
@@ -105,7 +106,7 @@ class ProgressiveResize(OnlyTrains):
     @property
     def body_was_frozen(self) -> bool:
         "True if the learner's model has been trained with frozen layers"
-        return self.learn is not None and self.learn.model in _frozen_models
+        return self.learn is not None and unwrap_model(self.learn.model) in _frozen_models
 
     def stop(self):
         "Undo all changes, and stop progressive resizing for this fit"
@@ -120,7 +121,7 @@ class ProgressiveResize(OnlyTrains):
         if not _first_epoch(self.learn): self.full_size_reached = None   # another training
         if not len(self.dls.train): return warn(no_batches)
         is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))
-        if is_frozen: _frozen_models.add(self.learn.model)
+        if is_frozen: _frozen_models.add(unwrap_model(self.learn.model))
         if not self.frozen and is_frozen: return self._say('Images stay at full size while layers are frozen.')
         if len(self.learn._grab_cbs(ProgressiveResize))>1: raise ValueError('`cbs`: found more than one `ProgressiveResize`: expected one, on the learner or in `fit(cbs=...)`, not in both')
         args = _chosen(self) if self.auto else self
@@ -152,6 +153,7 @@ class ProgressiveResize(OnlyTrains):
         "Start making the batches of the epoch at their scheduled sizes"
         if not self._on: return
         self.log.begin()
+        self.first_steps.close()
         if self.trackers: self.trackers.close()
         self.sized_dl = self.training_run.train_dl(self.epoch, self.first_steps.on_batch, self._pause, self.log.timer)
 

@@ -47,7 +47,8 @@ class FirstSteps:
         self.close()
         if '_do_one_batch' in learn.__dict__:   # patched by other code
             self.known_sizes.add(size)
-            if self.tried is None: self._end_trial('`learn._do_one_batch` was replaced')
+            self.run.train.keep_original = False
+            if self.tried is None: self._end_trial(self.args.try_sizes and '`learn._do_one_batch` was replaced')
             return
         def step():
             if not learn.training or learn.iter<i: return type(learn)._do_one_batch(learn)   # an earlier batch: batch `i` was loaded ahead

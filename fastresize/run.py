@@ -287,9 +287,10 @@ def check_args(
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
     expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')
-    for k,default in vars(Growth()).items() if schedule is not None else ():
-        expect(getattr(args.growth, k)==default, k, getattr(args.growth, k), f'the default, {default!r}, with `schedule`, which has its own sizes')
-    expect(not args.empty_cache or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
+    if schedule is not None:
+        for k,default in vars(Growth()).items():
+            expect(getattr(args.growth, k)==default, k, getattr(args.growth, k), f'the default, {default!r}, with `schedule`, which has its own sizes')
+    expect(not args.empty_cache or schedule is not None or args.growth.increase_mode=='epoch', 'empty_cache', args.empty_cache,
            'False in Batch mode, where images may grow in mid-epoch')
     expect(not items or method=='interpolate', 'resize_items', items, f"False with `method`={method!r}, which resizes batches after loading")
     expect(args.set_size is None or schedule is not None or final is not None, 'final_size', None, 'the size with which a training with `set_size` ends')

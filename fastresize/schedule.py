@@ -131,7 +131,7 @@ class SizeSchedule:
     def __repr__(self):
         h,w = self.final
         at = f', {self.pcts[0]:.4g} to {self.pcts[-1]:.4g} of training' if self.pcts else ''
-        return f'SizeSchedule: {list(self.initial)} to {[h,w]} in {len(self.pcts)} growths{at}'
+        return f'SizeSchedule: {list(self.initial)} to {[h,w]} in {count_str(len(self.pcts), "growth")}{at}'
 
 # %% ../nbs/01_schedule.ipynb #6205b2b1
 def _as_epoch(x, n_epoch, name):

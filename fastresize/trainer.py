@@ -40,7 +40,7 @@ class TrainLength:
         self.n_epoch = self._max_epochs()
         if steps!=-1 and not self.by_steps: self.n_epoch = min(self.n_epoch, self._batches(steps)/n_batch)
         if self.by_steps or self.duration and not (known and math.isfinite(self.n_epoch)): return
-        expect(known, 'max_steps', steps, 'the length of the training in steps, because the number of batches of an epoch is not known')
+        expect(known, 'max_steps', steps, 'the length of the training in steps, or `limit_train_batches` as an int, because the number of batches of an epoch is not known')
         expect(math.isfinite(self.n_epoch), 'max_epochs', trainer.max_epochs,
                'a number of epochs, or else `max_steps` or `max_time`, because sizes grow with the fraction of the training that is done')
 
@@ -325,9 +325,6 @@ class TrainerRun(TrainingRun):
         self.undo.enter_context(with_attr(trainer.strategy, 'process_dataloader', partial(_wrap, self, trainer.strategy.process_dataloader)))
         self.undo.enter_context(true_lengths(self))
 
-    main = 0 # Number of the loader whose images are logged
-    def train_key(self, n): return 'train' if n==self.main else ('train',n)
-
     def new_schedule(self, final, n_epoch): return self.length.schedule(self.growth, final) if self.growth else SizeSchedule((final,))
 
     def set_references(self):
@@ -358,7 +355,14 @@ class TrainerRun(TrainingRun):
         self.larger_batches.check()
         self.n_epoch = self.length.n_epoch
 
+    main = 0 # Number of the loader whose images are logged
     plans_lengths = True # False: loaders have the lengths that they would have without larger batches
+
+    def train_key(self,
+        n:int, # Number of a training loader
+    ): # A key of `backends`
+        "Return the key of the backend of a training loader"
+        return 'train' if n==self.main else ('train',n)
 
     @property
     def has_counts(self) -> bool:

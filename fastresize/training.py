@@ -60,7 +60,7 @@ class SteeredBackend(FastaiItems):
         "Return True if the batch transforms make the sizes that they are set to"
         expect(self.mode in grid_modes, 'resize_mode', self.mode, f'one of {", ".join(grid_modes)} (the modes of `grid_sample`), or `add_resize=True`')
         if sample is None: return True   # the first batch will tell
-        if self.spec.names_modes: return False   # the transforms have modes of their own
+        if self.spec.has_modes: return False   # the transforms have modes of their own
         raw = None
         for size in sizes:
             target = self.target_size(size)
@@ -135,7 +135,6 @@ class LearnerRun(TrainingRun):
         if args.cache_items: self.cache = train.cache = DecodeCache(args.cache_items)   # set last, so that it does not cache the samples
         if self.cache and valid: valid.cache = self.cache
 
-
     @property
     def must_grow(self): return not getattr(self.learn.opt, 'frozen_idx', 0)   # the first phase of `fine_tune` may be too short
 
@@ -151,7 +150,8 @@ class LearnerRun(TrainingRun):
         self.make_schedule()
         if not self.schedule: return
         args,b = self.args,samples[0]
-        may_steer = not args.add_resize and args.method=='interpolate'
+        is_default = args.resize_targ in (None,True) and args.pictures is None
+        may_steer = not args.add_resize and args.method=='interpolate' and (b is not None or is_default)   # else only a sample tells what would follow
         lost = may_steer and b is not None and points_warning(size_tfms(self.train.loader), b)
         if lost: self.warn(lost)
         for o,sample in zip((self.train,self.valid), samples):
@@ -229,7 +229,6 @@ class LearnerRun(TrainingRun):
         counts = self.larger_batches.of(SizeSchedule((size,self.schedule.final), (1.,)), n_epoch=1)[1] if larger else None
         return SizedDL(self.learn, lambda get, i: o.take(get, size), on_break, partial(o.begin, [size], counts), counts and len(counts), o.restored)
 
-
     def _first(self, get, epoch, n_batch, sizes):
         "Make the schedule from the first batch, if that was not possible before; add the sizes of the epoch to `sizes`, and return the batch at its size"
         b = get()
@@ -273,7 +272,6 @@ class FollowBS(Callback):
         self.orig_lrs,self.learner,n = None,run.learn,sum(counts)
         factors = {s: run.larger_batches.lr_factor(s) for s in {*sizes}}
         self.factors,self.pcts = [factors[s] for s in sizes],[(epoch + k/n)/run.n_epoch for k in accumulate(counts)]
-
 
     def before_batch(self):
         "Scale the learning rates for this batch"

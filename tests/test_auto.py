@@ -297,9 +297,9 @@ def test_larger_batches_of_images_that_take_as_long_save_nothing(clock, capsys):
 
 # ---- the rule, by numbers of one's own
 
-def preview(full=128, epochs=8, seconds_per_size=0., small=.3, **kwargs):
+def preview(full=128, epochs=8, seconds_per_size=0., small=.3, stride=16, n_batch=100, **kwargs):
     paces = {(full//2,)*2: [0.,small*.1,0.,small*.03], (full,full): [0.,.1,0.,.03]}
-    return Preview(Growth().schedule(full, epochs), epochs, (100,20), paces, growth=Growth(), seconds_per_size=seconds_per_size, stride=32, **kwargs)
+    return Preview(Growth().schedule(full, epochs), epochs, (n_batch,20), paces, growth=Growth(), seconds_per_size=seconds_per_size, stride=stride, **kwargs)
 
 @pytest.mark.parametrize('seconds_per_size,sizes', [(0.,17), (.1,17), (.3,5), (.6,3), (1.,2), (9.,2)])
 def test_as_many_sizes_as_cost_little(seconds_per_size, sizes):
@@ -322,9 +322,18 @@ def test_masks_start_at_three_quarters_or_the_next_multiple(full, multiple_of, a
     assert s.arguments==arguments and (arguments or f'no multiple of {multiple_of} px lies between three quarters of full size' in str(s))
 
 def test_three_quarters_may_be_the_smallest_with_two_features():
-    p = preview(96)
+    p = preview(96, stride=32, n_batch=20)
     p.growth = Growth(multiple_of=32)
     assert '64 px: the smallest with 2 features on a side' in str(choose_arguments(p, {}))
+
+@pytest.mark.parametrize('full,n_batch,arguments,reason', [
+    (128,49,{},'64 px: half of full size, the smallest tried'),
+    (128,50,dict(initial_size=.75),'96 px: the smallest with 3 features on a side at the last convolution in trainings of 400 steps and more'),
+    (96,50,None,'a feature of the last convolution covers 32 px, and images should have 3 of these on a side in trainings of 400 steps and more, 96 px'),
+    (224,1000,{},'112 px: half of full size, the smallest tried')])
+def test_three_features_a_side_remain_in_long_trainings(full, n_batch, arguments, reason):
+    s = choose_arguments(preview(full, stride=32, n_batch=n_batch), {})
+    assert s.arguments==arguments and reason in str(s)
 
 def test_sizes_that_cost_more_than_they_save():
     s = choose_arguments(preview(seconds_per_size=60.), {})
@@ -429,3 +438,20 @@ def test_a_frozen_body_of_another_learner_does_not_count(capsys):
     first.unfreeze()
     with first.no_bar(), first.no_logging(): first.fit(1, cbs=cb)
     assert 'the body is or was frozen' in capsys.readouterr().out
+
+def test_a_step_of_the_users_own_trains_nothing_when_it_is_measured(clock):
+    class Two(Learner):
+        def _do_one_batch(self):
+            super()._do_one_batch()
+            if self.training: self.critic.data += 1
+    learn = Two(make_dls(*aug_transforms()), Net(clock), loss_func=nn.CrossEntropyLoss())
+    learn.critic = nn.Parameter(torch.zeros(1))
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=ProgressiveResize('auto'))
+    assert learn.critic==8
+
+def test_a_frozen_body_counts_inside_a_wrapper(clock, capsys):
+    from fastai.distributed import ParallelTrainer
+    learn = Learner(make_dls(*aug_transforms(), size=(128,128)), Net(clock), loss_func=nn.CrossEntropyLoss(), splitter=lambda m: [params(m.m[:2]),params(m.m[2:])],
+                    cbs=[ProgressiveResize('auto'),ParallelTrainer([])])
+    with learn.no_bar(), learn.no_logging(): learn.fine_tune(1)
+    assert capsys.readouterr().out.count('the body is or was frozen')==2

@@ -851,3 +851,15 @@ def test_a_best_value_of_training_counts_from_full_size_on(tmp_path):
     t.fit(module, tensors(), tensors(20))
     first = next(i for i,s in enumerate(module.train_sizes) if s==(64,64))
     assert first<=best.best_model_score<first+3 and torch.load(best.best_model_path, weights_only=False)['global_step']>first
+
+class LogsEpochs(Module):
+    def training_step(self, batch, i):
+        self.log('epoch_', float(self.current_epoch), on_epoch=True, on_step=False)
+        return super().training_step(batch, i)
+
+@pytest.mark.parametrize('every', [1,4])
+def test_a_best_epoch_of_training_has_full_size_whenever_validation_runs(tmp_path, every):
+    best = ModelCheckpoint(tmp_path, monitor='epoch_', save_on_train_epoch_end=True)
+    t = L.Trainer(callbacks=[resize(),best], logger=False, max_epochs=4, check_val_every_n_epoch=every, **quiet)
+    t.fit(LogsEpochs(), tensors(), tensors(20))
+    assert best.best_model_score==3

@@ -524,3 +524,26 @@ def test_images_inside_objects_and_mappings_that_cannot_be_changed(wrap):
     loader = sized_loader(tud.DataLoader(Data(), 10, collate_fn=lambda xs: wrap(torch.stack(xs))), schedule, 4)
     def image(b): return (b.inputs if isinstance(b, Wraps) else b)['image']
     assert [tuple(image(b).shape[-2:]) for _ in range(4) for b in loader]==due(32)
+
+class Buckets(tud.Dataset):
+    "The last ten images are twice as wide; a torchvision transform makes them"
+    def __init__(self): self.transform = v1.Compose([v1.Resize(64), v1.ToTensor()])
+    def __len__(self): return 40
+    def __getitem__(self, i): return self.transform(picture(i, (80,160) if i>=30 else (80,80))),i%2
+
+def test_small_items_of_another_shape_keep_their_proportions():
+    batches = [[*range(k, k+10)] for k in range(0, 40, 10)]
+    loader = sized_loader(tud.DataLoader(Buckets(), batch_sampler=batches), SizeSchedule((32,64), (.5,)), 2, resize_items=True)
+    whole = sized_loader(tud.DataLoader(Buckets(), batch_sampler=batches), SizeSchedule((32,64), (.5,)), 2)
+    assert got(loader, 2)==got(whole, 2)==[(32,32)]*3 + [(32,64)] + [(64,64)]*3 + [(64,128)]
+
+class DecodesHere(tud.DataLoader):
+    "Workers read, and the process itself decodes"
+    size = (64,64)
+    def __iter__(self):
+        for x,y in super().__iter__(): yield F.interpolate(x, self.size),y
+
+@pytest.mark.slow
+def test_a_loader_that_decodes_in_its_own_process_may_have_workers():
+    dl = DecodesHere(tud.TensorDataset(torch.rand(80,3,64,64), torch.arange(80)), batch_size=10, num_workers=1)
+    assert got(sized_loader(dl, schedule, 4, set_size=partial(setattr, dl, 'size'), per_batch=True))==due(32)

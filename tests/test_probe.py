@@ -83,3 +83,32 @@ def test_transforms_and_collate_functions_count_only_what_is_trained_on():
     learn = learner(torch_dls(collate_fn=collate), ProgressiveResize(increase_by=8))
     learn.fit(1)
     assert collate.n==8+2
+
+def test_a_copy_of_what_closes_files_can_be_pickled(archive):
+    import pickle
+    copied = scratch_copy(Closes(archive, 8))
+    copied.zip = None
+    assert type(pickle.loads(pickle.dumps(copied))) is Closes
+
+class Named:
+    "Cannot be subclassed without an argument"
+    closed = False
+    def __init_subclass__(cls, name): pass
+    def __del__(self): Named.closed = True
+
+def test_what_cannot_be_copied_without_closing_is_not_copied():
+    orig = Named()
+    assert scratch_copy(orig) is orig and not Named.closed
+
+class OfADefault(torch.utils.data.Dataset):
+    def __len__(self): return 40
+    def __getitem__(self, i): return torch.tensor([float(o.random()) for o in (rng,)]*3).view(3,1,1).expand(3,64,64),i%2
+
+def test_a_global_generator_of_a_dataset_is_not_advanced():
+    before = rng.bit_generator.state
+    assert len(some_items(torch.utils.data.DataLoader(OfADefault(), 8), 4)[0])==4 and rng.bit_generator.state==before
+
+class Together:
+    def __init__(self, items): self.x = torch.stack([x for x,_ in items])
+
+def test_a_class_as_collate_function(): assert len(some_items(torch.utils.data.DataLoader([(torch.rand(3,8,8),1)]*8, 4, collate_fn=Together), 4).x)==4

@@ -250,3 +250,5 @@ def test_names_of_another_type_are_refused_at_once(name, value):
 @pytest.mark.parametrize('name,value', [('method','croop'), ('mode','bilinar')])
 def test_show_sizes_names_its_argument(name, value):
     with pytest.raises(ValueError, match=f'`{name}`=.{value}.: expected one of'): show_sizes(make_dls(*aug_transforms()), **{name: value})
+
+def test_a_schedule_may_empty_the_cache(): assert ProgressiveResize(schedule=size_schedule(64, 4), empty_cache=True).empty_cache

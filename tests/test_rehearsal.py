@@ -42,7 +42,7 @@ def test_it_is_said_that_a_loss_cannot_be_copied(capsys):
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,2,3,padding=1),
                     loss_func=partial(picky_loss, settings=KeepsBatches()))
     with pytest.raises(RuntimeError, match='not 48'): learn.fit(4)
-    assert 'Sizes are not tried beforehand, because the loss function cannot be copied; only the model was tried.' in capsys.readouterr().out
+    assert 'Sizes are not tried beforehand, because the loss function cannot be copied; the model alone was tried.' in capsys.readouterr().out
 
 class Cancels(Callback):
     def __init__(self, exception, when): self.exception,self.when = exception,when
@@ -91,3 +91,23 @@ def test_data_that_a_model_holds_are_not_copied(capsys):
         learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=16), model=HoldsData(data))
         learn.fit(1)
     assert 'not tried' not in capsys.readouterr().out
+
+class TwoOutputs(nn.Module):
+    "Has an auxiliary output in training, as Inception"
+    def __init__(self): super().__init__(); self.m = small_model()
+    def train(self, mode=True):
+        self.auxiliary = mode
+        return super().train(mode)
+    def forward(self, x): return (self.m(x),self.m(x)) if self.auxiliary else self.m(x)
+
+def test_a_model_with_a_mode_of_its_own():
+    def loss(p, y): return sum(F.cross_entropy(o, y) for o in p) if isinstance(p, tuple) else F.cross_entropy(p, y)
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=TwoOutputs(), loss_func=loss)
+    learn.fit(4)
+    assert learn.seen.train==due(32)
+
+def test_a_check_that_was_cancelled_does_not_wait_for_a_later_batch():
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(schedule=SizeSchedule((32,48,64), (.21,.9))),
+                    Cancels(CancelBatchException, lambda cb: cb.iter==7), model=small_model())
+    learn.fit(4)
+    assert '_do_one_batch' not in vars(learn) and learn.seen.steps==4*7
