@@ -236,7 +236,9 @@ class LearnerRun(TrainingRun):
         if self.train.full_size is None:
             self.give_up(b)
             return b
+        ready,self.on_schedule_ready = self.on_schedule_ready,None
         self._choose((None,None))
+        if ready: ready()   # now it is known how sizes are made
         self._warn_of_batch(b)
         sizes.extend(self.epoch_sizes(epoch, n_batch)[0])
         return self.train.resized(b, self.train.target_size(sizes[0]))

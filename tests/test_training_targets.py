@@ -72,10 +72,11 @@ class Stream(torch.utils.data.IterableDataset):
     def __iter__(self):
         for i in range(64): yield picture(i),sized_masks((64,64))(i)
 
-@pytest.mark.parametrize('resize_targ,sizes', [(False,[64]), ('nearest',[32,48,64])])
-def test_a_stream_of_which_no_items_can_be_read(resize_targ, sizes):
+@pytest.mark.parametrize('resize_targ,sizes', [(None,[32,48,64]), (False,[64]), ('nearest',[32,48,64])])
+def test_a_stream_of_which_no_items_can_be_read(resize_targ, sizes, capsys):
     dl = TfmdDL(Stream(), bs=8, num_workers=0, n=64, after_item=ToTensor(), after_batch=[IntToFloatTensor(),*aug_transforms(size=64)], device='cpu')
     learn = learner(DataLoaders(dl, dl), ProgressiveResize(increase_by=16, resize_targ=resize_targ, resize_valid=False), model=LikeFirst(), loss_func=lambda p,y: p.mean())
     learn.fit(4, cbs=[])
     targs = [s for s,_ in dict.fromkeys(learn.seen.targs)]
     assert learn.seen.train==due(32, by=16) and sorted({*targs})==sizes
+    assert ('extra resize' in capsys.readouterr().out)==(resize_targ is not None)
