@@ -49,9 +49,11 @@ dls,lr,Learner = loaders(),1e-3,partial(Learner, path=Path('.'))
 
 @pytest.mark.slow
 def test_the_first_training(pictures, capsys):
-    "The first block as it stands, and what the page says that it prints"
+    "The first block as it stands, and what the page says that another call prints"
     names = dict(pictures=pictures)
     exec(replaced(python[0], ('untar_data(URLs.IMAGENETTE_160)', 'pictures')), names)
+    assert "'auto'" in capsys.readouterr().out and names['learn'].progressive_resize.chosen
+    exec(replaced(python[0], ('untar_data(URLs.IMAGENETTE_160)', 'pictures'), ("ProgressiveResize('auto')", 'ProgressiveResize(increase_by=16)')), names)
     printed = capsys.readouterr().out
     said = next(text for kind,text in blocks if kind=='text').splitlines()
     assert all(o in printed for o in said[:2])
@@ -69,7 +71,7 @@ grown = 'learn = Learner(dls, net(), cbs=ProgressiveResize({})); learn.fit(2); a
 vit = "learn = Learner(dls, {}, cbs=ProgressiveResize(multiple_of=16, increase_by=16)); learn.fit(2)"
 uses = {  # what stands around a snippet, and what is put in for its placeholders
     'cbs=ProgressiveResize()': trained,
-    "cbs=ProgressiveResize('auto')": trained,
+    'ProgressiveResize(increase_by=16)': trained.replace('{}', 'cbs={}'),
     'cbs=ThroughputMonitor()': trained,
     'resize_valid=False': grown,
     'resize_items=True': grown,
