@@ -215,13 +215,13 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
     assert not [*(tmp_path/'temp').glob('fastresize-*')]
 
 @pytest.mark.slow
-@pytest.mark.parametrize('size', [64,96])
-def test_a_budget_of_minutes(clock, size):
-    "By the clock, also where it stays at full size, which the preview did not know"
+@pytest.mark.parametrize('size,first', [(64,64), (96,96), (128,96)])
+def test_a_budget_of_minutes(clock, size, first):
+    "By the clock, also where it stays at full size, which the preview did not know; there is time for more than 400 steps"
     learn = auto(size, clock, verbose=False)
     before = clock.now
     learn.fit_minutes(5, fit='fit', n_batch=2, verbose=False)
-    assert 200<clock.now-before<=310 and learn.seen.train[0]==(64,64) and learn.seen.train[-1]==(size,size)
+    assert 200<clock.now-before<=310 and learn.seen.train[0]==(first,first) and learn.seen.train[-1]==(size,size)
 
 def test_a_recipe_beside_it(clock):
     "Values that grow with the size have their last value at full size"

@@ -120,7 +120,7 @@ class Passing(Callback):
 
 def in_time(monkeypatch, slower, budget=30., n=20, cbs=(), fit='fit', **kwargs):
     "A fit into `budget` seconds by such a clock, expected by a preview that knows the cost of batches"
-    clock,cb = Passing(budget, slower),ProgressiveResize(**{'increase_by': 8, 'verbose': False, **kwargs})
+    clock,cb = Passing(budget, slower),ProgressiveResize(**{**({} if 'schedule' in kwargs else {'increase_by': 8}), 'verbose': False, **kwargs})
     learn = learner(make_dls(n=n), *L(cb), clock, *cbs)
     growth = None if cb.user_schedule else cb.growth
     s = cb.user_schedule or growth.schedule((64,64), 20)
