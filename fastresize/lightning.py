@@ -386,8 +386,8 @@ class ProgressiveResizeCallback(L.Callback):
         "Log the size: `size` in the progress bar at every batch; `progressive_resize_size` to the loggers, at batches that make a step, every `log_every_n_steps`"
         run = self._active
         if not run or run.image_size is None: return
-        grew,self.current_size = self.current_size!=run.image_size,run.image_size
-        size = self.current_size
+        size = run.image_size
+        grew,self.current_size = size!=self.current_size,size
         self.reached = tuple(map(max, self.reached, run.size))
         if self.resize_valid and grew and run.size!=self.judged and (self.judged is None or run.size==run.ends_with()):
             self._judge(run.size)   # what is measured in training, too, counts from full size on

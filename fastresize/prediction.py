@@ -176,7 +176,7 @@ def _makes(growth, final, n):
 
 # %% ../nbs/16_prediction.ipynb #05cc790e
 min_features = 2,3 # Features on a side that the last convolution keeps at the smallest size, in short and in long trainings
-long_steps = 400 # Steps from which on a training is long
+long_steps = 400 # A training of this many steps or more is long
 
 def features_to_keep(
     p:Prediction, # Of a training

@@ -131,10 +131,8 @@ def n_items(
     b, # A batch
 ) -> int:
     "Return the number of items in a batch"
-    first = next((t for t in leaves(b) if t.ndim), None)
-    if first is None: return 0
-    images = _list_with(first, b)
-    return len(first) if images is None else len(images)
+    first,images = _first_and_list(b)
+    return 0 if first is None else len(first if images is None else images)
 
 def tile_batch(
     b, # A batch
@@ -145,10 +143,9 @@ def tile_batch(
     def tile_tensor(t):
         if not keep_types: t = t.as_subclass(torch.Tensor)
         return t[torch.arange(bs, device=t.device)%len(t)] if t.ndim and len(t)!=bs else t
-    first = next((t for t in leaves(b) if t.ndim), None)
+    first,images = _first_and_list(b)
     if first is None: return b
-    images = _list_with(first, b)
-    n = len(first) if images is None else len(images)
+    n = len(first if images is None else images)
     def is_list_of_items(o):   # the images, or the masks or boxes of each image
         if o is images: return True
         if not isinstance(o, (tuple,list)) or len(o)!=n or any(t is first for t in leaves(o)): return False
@@ -159,6 +156,11 @@ def tile_batch(
         children = children_of(o)
         return o if children is None else rebuild(o, [(k, tile(v)) for k,v in children])
     return tile(b)
+
+def _first_and_list(b):
+    "Return the first tensor of batch `b` that has items, or None, and the list of single images that it is in, or None"
+    first = next((t for t in leaves(b) if t.ndim), None)
+    return first,None if first is None else _list_with(first, b)
 
 def _list_with(first, b):
     "Return the list of single images in batch `b` that has the tensor `first`, or None"

@@ -79,6 +79,12 @@ def find_generators(
     "Find the random generators that `objs` hold"
     return [o for o in walk_objects(*objs, depth=depth, skip=(nn.Module,)) if isinstance(o, tuple(_states))]
 
+def _refill(dicts):
+    "Give each dict its old items again; `dicts` are pairs of a dict and a copy of it"
+    for d,old in dicts:
+        d.clear()
+        d.update(old)
+
 @contextmanager
 def no_trace(
     model:nn.Module=None, # Also restore the parameters, buffers and attributes of this model
@@ -96,9 +102,7 @@ def no_trace(
     finally:
         with torch.no_grad():
             for t,old in tensors: t.data = old if t.shape!=old.shape else t.copy_(old)
-        for d,old in (*dicts, *attrs):   # cleared and filled again
-            d.clear()
-            d.update(old)
+        _refill((*dicts, *attrs))
         for set_state,state in states: set_state(state)
 
 # %% ../nbs/04_probe.ipynb #96e84e46
@@ -199,9 +203,7 @@ def with_split_idx(
         for p in pipes: p.split_idx = getattr(dl.dataset, 'split_idx', None)
         yield
     finally:
-        for d,old in attrs:
-            d.clear()
-            d.update(old)
+        _refill(attrs)
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
         for k in new_attrs: dl.__dict__.pop(k, None)
 

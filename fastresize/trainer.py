@@ -256,6 +256,10 @@ def _unwrap(loops):
         if c is not None: c.flattened = [unwrap_dl(dl, False) for dl in c.flattened]
 
 # %% ../nbs/21_trainer.ipynb #abc9e668
+def _val_check_interval(trainer):
+    "Return the trainer's `val_check_interval`, or None if it is a time, which Lightning stores elsewhere"
+    return getattr(trainer, 'val_check_interval', None)
+
 @contextmanager
 def true_lengths(
     run, # The `TrainerRun`
@@ -274,7 +278,7 @@ def true_lengths(
         loop.max_batches = loop._data_fetcher.length = len(run.sizes())
         done = loop.epoch_loop.batch_progress
         if loop.restarting and done.is_last_batch: done.current.completed = loop.max_batches   # the epoch had another length before
-        interval,n = getattr(trainer, 'val_check_interval', None),loop.max_batches   # missing if it is a time
+        interval,n = _val_check_interval(trainer),loop.max_batches
         if isinstance(interval, float): trainer.val_check_batch = max(1, int(n*interval))
         elif isinstance(interval, int) and trainer.check_val_every_n_epoch is not None:   # of the batches that the loader would make
             trainer.val_check_batch = -(-n*interval//run.n_batch)
@@ -412,7 +416,7 @@ class TrainerRun(TrainingRun):
         return item_or_last(self.sizes(), i)
 
     def validated_sizes(self, n_batch):
-        t,interval = self.trainer,getattr(self.trainer, 'val_check_interval', None)   # missing if it is a time
+        t,interval = self.trainer,_val_check_interval(self.trainer)
         in_epochs = self.length.is_clocked or t.check_val_every_n_epoch is None or interval!=1 or isinstance(interval, int)
         return {*self.schedule.sizes} if self.args.resize_valid and in_epochs else super().validated_sizes(n_batch)
 
