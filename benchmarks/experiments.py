@@ -253,6 +253,7 @@ def by_initial(**kwargs):
             'from 0.75': Arm(f'{call("initial_size=.75")}: from three quarters of the size', grow(initial_size=.75, **kwargs)),
             'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
 
+two_features = {'from 64': Arm('`ProgressiveResize(initial_size=64)`: from two features on a side', grow(initial_size=64))}
 larger_batches = {'max_bs': Arm('`from 0.5` with `max_bs` of four times the batch size', lambda a: grow(max_bs=4*a['bs'])(a))}
 
 def smallest(size, epochs, stem=None):
@@ -264,7 +265,7 @@ def smallest(size, epochs, stem=None):
     strides = {None: '', 'fine': ', one stride less in the stem', 'coarse': ', one stride more in the stem'}
     return Experiment(
         f'3,000 pictures of Imagenette at {size} px, xresnet18 from scratch, {93*epochs} steps{strides[stem]}',
-        {**by_initial(), **(larger_batches if size>64 else {})},
+        {**by_initial(), **(larger_batches if size>64 else {}), **(two_features if size==96 else {})},
         {**small_imagenette, 'size': size, 'epochs': epochs, **({'stem': stem} if stem else {})}, seeds=5, timing=short, smoke=few)
 
 others = {

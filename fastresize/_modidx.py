@@ -514,6 +514,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastresize.prediction.Suggestion.hindsight': ( 'prediction.html#suggestion.hindsight',
                                                                                        'fastresize/prediction.py'),
                                        'fastresize.prediction._growing_from': ('prediction.html#_growing_from', 'fastresize/prediction.py'),
+                                       'fastresize.prediction._half_keeps_two': ( 'prediction.html#_half_keeps_two',
+                                                                                  'fastresize/prediction.py'),
                                        'fastresize.prediction._in_long': ('prediction.html#_in_long', 'fastresize/prediction.py'),
                                        'fastresize.prediction._makes': ('prediction.html#_makes', 'fastresize/prediction.py'),
                                        'fastresize.prediction._reasons': ('prediction.html#_reasons', 'fastresize/prediction.py'),

@@ -175,14 +175,16 @@ def _makes(growth, final, n):
     except ValueError: return False
 
 # %% ../nbs/16_prediction.ipynb #05cc790e
-min_features = 2,3 # Features on a side that the last convolution keeps at the smallest size, in short and in long trainings
-long_steps = 400 # A training of this many steps or more is long
+min_features = 3 # Features on a side that the last convolution keeps at the smallest size
+long_steps = 400 # In a training of fewer steps, half of full size may keep two
+
+def _half_keeps_two(p): return min(p.schedule.final)>=4*(p.stride or 0)
 
 def features_to_keep(
     p:Prediction, # Of a training
 ) -> int:
     "Return the number of features on a side that the last convolution keeps at the smallest size"
-    return min_features[p.n_epoch*p.n_batches[0]>=long_steps]
+    return 2 if _half_keeps_two(p) and p.n_epoch*p.n_batches[0]<long_steps else min_features
 
 _tolerance,_min_speedup = 1.05,1.1
 
@@ -247,7 +249,7 @@ def initial_sizes(
     if least>=(min(final) if is_int(least) else 1): return []
     return [o for o in dict.fromkeys((.75,least)) if side<=min(resolve_initial(o, final, m))]
 
-def _in_long(p): return f' in trainings of {long_steps} steps and more'*(features_to_keep(p)>min_features[0])
+def _in_long(p): return f' in trainings of {long_steps} steps and more'*(_half_keeps_two(p) and features_to_keep(p)==min_features)
 
 def _why_full_size(p):
     "Return why there are no initial sizes to choose from"
