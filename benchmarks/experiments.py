@@ -57,12 +57,22 @@ def in_memory(dls):
         dl.do_item = [tuple(t.clone() for t in item) for b in whole for item in zip(*b)].__getitem__
     return dls
 
+class Bf16(nn.Module):
+    "A model in mixed precision (bfloat16) and channels-last"
+    def __init__(self, model):
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+    def forward(self, x):
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16): return self.model(x).float()
+
 def classify(a, dls=None, **kwargs):
     "A network from scratch"
     dls = dls or get_dls(a)
     model = getattr(xresnet, a['arch'])(n_out=dls.c, widen=a.get('widen', 1))
     if a.get('stem')=='fine': model[0][0].stride = (1,1)
     if a.get('stem')=='coarse': model[1][0].stride = (2,2)
+    if a.get('precision')=='bf16': model = Bf16(model)
     return Learner(dls, model, metrics=accuracy, **kwargs)
 
 def published(a):
@@ -342,20 +352,26 @@ setups = {
 
 flowers = dict(arch='xresnet18', size=128, bs=32, epochs=4, lr=3e-3)
 
-experiments = dict(
-    imagenette=Experiment(
-        'Imagenette at 128 px, xresnet18 from scratch, 5 epochs',
+def imagenette(description='', **kwargs):
+    return Experiment(
+        f'Imagenette at 128 px, xresnet18 from scratch, 5 epochs{description}',
         with_equal_time({'full': full, 'batch': batch, 'epoch': epoch}, but=('full','epoch')),
-        dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0), seeds=8,
-        learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny),
+        dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0, **kwargs), seeds=8,
+        learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny)
+
+bf16 = ', in mixed precision (bfloat16) and channels-last'
+
+experiments = dict(
+    imagenette=imagenette(),
+    **{'imagenette-bf16': imagenette(bf16, precision='bf16')},
     **{f'finetune-{size}{n and f"-{n}" or ""}': finetune(size, n) for n in (None,300) for size in (160,224)},
     **{f'smallest-{size}-{steps}': smallest(size, epochs)
        for epochs,steps,sizes in ((2,180,(32,64,96,128)), (6,540,(64,96,128))) for size in sizes},
     **{f'smallest-{size}-{steps}-{stem}': smallest(size, epochs, stem)
        for epochs,steps in ((2,180),(6,540)) for size,stem in ((64,'fine'),(128,'coarse'))},
     schedules=Experiment(
-        '3,000 pictures of Imagenette at 128 px, xresnet18 from scratch, 4 epochs by other schedules',
-        with_equal_time({'full': full, 'batch': batch, 'epoch': epoch, **others}), small_imagenette, seeds=5,
+        f'3,000 pictures of Imagenette at 128 px, xresnet18 from scratch, 4 epochs by other schedules{bf16}',
+        with_equal_time({'full': full, 'batch': batch, 'epoch': epoch, **others}), {**small_imagenette, 'precision': 'bf16'}, seeds=5,
         timing=short, smoke=few),
     vit=Experiment(
         '3,000 pictures of Imagenette at 128 px, ViT-Tiny on patches of 16 px from scratch, 6 epochs',
