@@ -263,7 +263,7 @@ def by_initial(**kwargs):
             'from 0.75': Arm(f'{call("initial_size=.75")}: from three quarters of the size', grow(initial_size=.75, **kwargs)),
             'auto': Arm("`ProgressiveResize('auto')`: what it chooses", grow(initial_size='auto'))}
 
-two_features = {'from 64': Arm('`ProgressiveResize(initial_size=64)`: from two features on a side', grow(initial_size=64))}
+two_features = {'from 64': Arm('`ProgressiveResize(initial_size=64)`: from two features on a side', lambda a: grow(initial_size=round(a['size']*2/3))(a))}
 larger_batches = {'max_bs': Arm('`from 0.5` with `max_bs` of four times the batch size', lambda a: grow(max_bs=4*a['bs'])(a))}
 
 def smallest(size, epochs, stem=None):

@@ -23,5 +23,5 @@ def test_two_processes(tmp_path):
     assert a['larger'] == b['larger'] == [[s[0],n] for e in due_batches(32, 16) for s,n in e]
     assert a['epochs'] == b['epochs'] > 0 and a['expected'] == b['expected'] > 0   # what fits into a time, by the first process
     assert a['batches'] == b['batches'] == a['expected_batches'] == b['expected_batches']
-    assert a['chosen'] == b['chosen'] == dict(initial_size=64) and a['auto'] == b['auto']   # by the first process; the second would stay at full size
+    assert a['chosen'] == b['chosen'] == {} and a['auto'] == b['auto'] and a['auto'][0] == [64,64]   # by the first process; the second would stay at full size
     assert r.stdout.count('Progressively increase') == 1

@@ -95,10 +95,10 @@ class OddNet(nn.Module):
         super().__init__()
         self.m = nn.Sequential(*(ConvLayer(4 if i else 3, 4, stride=2) for i in range(5)), nn.AdaptiveAvgPool2d(1), Flatten(), nn.Linear(4,2))
     def forward(self, x):
-        clock.sleep(.15 if rank else .2*x.shape[-1]**2/96**2)
+        clock.sleep(.15 if rank else .2*x.shape[-1]**2/128**2)
         return self.m(x)
 
-auto = learner(make_dls(size=(96,96)), ProgressiveResize('auto', verbose=False), model=OddNet())
+auto = learner(make_dls(size=(128,128)), ProgressiveResize('auto', verbose=False), model=OddNet())
 with auto.distrib_ctx(sync_bn=False): auto.fit(1)
 out.update(auto=auto.seen.train, chosen=auto.progressive_resize.chosen.arguments)
 weights = [p.flatten().tolist() for p in learn.model.parameters()]
