@@ -31,7 +31,7 @@ from .compiled import is_compiled
 from .items import DecodeCache
 from .log import mark, seconds_between
 from .prediction import Pace, Prediction, Suggestion, choose_arguments, initial_sizes
-from .preflight import copy_callable, first_line, n_items, tile_batch, unwrap_model
+from .preflight import first_line, n_items, tile_batch, unwrap_model
 from .probe import batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
 from .resize import resize_batch
 from .schedule import Growth, area, resolve_initial
@@ -43,17 +43,13 @@ _copied_callbacks = [f'fastai.callback.{m}' for m in ('fp16','mixup','channelsla
 def _local_model(learn): return learn.model.module if isinstance(learn.model, nn.parallel.DistributedDataParallel) else learn.model
 
 def _copies(learn):
-    "Return copies of model, loss function, optimizer function and metrics that refer to each other; if the model cannot be copied, only of the others"
+    "Return copies of model, loss function and optimizer function that refer to each other; if the model cannot be copied, only of the last two"
     model = _local_model(learn)   # processes do not exchange gradients while they measure
-    memo = {id(learn): learn}
-    try: model_copy = None if is_compiled(model) else deepcopy(model, memo)
-    except Exception: model_copy = None
-    if model_copy is None: memo = {id(o): o for o in (learn, learn.model, model, *model.parameters())}
-    memo[id(model)] = memo[id(learn.model)] = model_copy or model
-    def copied(o):
-        try: return copy_callable(o, memo)
-        except Exception: return o
-    return dict(model=model_copy or model, loss_func=copied(learn.loss_func), opt_func=copied(learn.opt_func), metrics=[copied(m) for m in learn.metrics])
+    copies = dict(model=model, loss_func=learn.loss_func, opt_func=learn.opt_func)
+    if not is_compiled(model):
+        try: return deepcopy(copies, {id(learn): learn})
+        except Exception: pass
+    return deepcopy(copies, {id(o): o for o in (learn, learn.model, model, *model.parameters())})
 
 @contextmanager
 def _model_restored(model):
@@ -82,7 +78,7 @@ def shadow_learner(learn, cbs):
     with ExitStack() as stack:
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
         if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
-        res = Learner(learn.dls, **copies, **args)
+        res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         if type(learn)._split is not Learner._split and type(learn)._do_one_batch is Learner._do_one_batch:   # batches that are split in another way
             res.__class__ = type(learn)
             res.__dict__.update((k, v) for k,v in vars(learn).items() if k not in vars(res) and not isinstance(v, (Callback,FunctionType,MethodType,partial)))

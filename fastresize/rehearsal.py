@@ -6,6 +6,7 @@
 __all__ = ['FirstSteps']
 
 # %% ../nbs/15_rehearsal.ipynb #b0fac91b
+from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
 from warnings import warn
@@ -17,7 +18,7 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
-from .preflight import SizeError, at_size, copy_callable, dry_run, first_line, full_size_targets, is_oom, largest_batches, model_alone, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .preflight import SizeError, at_size, dry_run, first_line, full_size_targets, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
 from .probe import batch_size, unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #93a8abd6
@@ -94,7 +95,7 @@ class FirstSteps:
 
     def _end_trial(self, why):
         self.tried = not why and self.args.try_sizes
-        if why: self.say(f'Sizes are {"tried with the model alone" if why==model_alone else "not tried beforehand"}, because {why}.')
+        if why: self.say(f'Sizes are not tried beforehand, because {why}.')
 
     def _try_sizes(self):
         learn,sizes,metrics = self.learn,self._sizes(),self._metrics()
@@ -131,7 +132,7 @@ class FirstSteps:
         "Return functions that compute each metric from predictions and targets, by name; none if validation is at full size"
         learn = self.learn
         def value(m, pred, *yb):
-            m = copy_callable(m, {id(o): o for o in (learn, learn.model)})
+            m = deepcopy(m, {id(learn): learn})
             m.reset()
             m.accumulate(SimpleNamespace(pred=pred, yb=yb, y=yb[0] if len(yb)==1 else yb, xb=learn.xb, to_detach=learn.to_detach, loss_func=learn.loss_func))
             return m.value

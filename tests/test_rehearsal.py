@@ -42,50 +42,7 @@ def test_it_is_said_that_a_loss_cannot_be_copied(capsys):
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,2,3,padding=1),
                     loss_func=partial(picky_loss, settings=KeepsBatches()))
     with pytest.raises(RuntimeError, match='not 48'): learn.fit(4)
-    assert 'Sizes are tried with the model alone, because the loss function cannot be copied.' in capsys.readouterr().out
-
-# what is remembered by functions of the user, in every way that there is
-
-calls,n_called = [],0
-def in_a_helper(p, y):
-    calls.append(len(y))
-    return F.cross_entropy(p, y)
-def counted(p, y, seen=[]):
-    global n_called
-    n_called += 1
-    counted.n = getattr(counted, 'n', 0)+1
-    seen.append(1)
-    return in_a_helper(p, y)
-def remembering():
-    own = []
-    def metric(p, y):
-        own.append(1)
-        return accuracy(p, y)
-    return metric,own
-
-@pytest.mark.parametrize('initial_size', ['auto',.5])
-@pytest.mark.parametrize('preview', [False,True])
-def test_functions_remember_the_training_alone(initial_size, preview):
-    "Globals, a default, an attribute and a closure; neither a trial of the sizes nor a measurement leaves a trace in them"
-    global n_called
-    calls.clear()
-    n_called,counted.n,(metric,own) = 0,0,remembering()
-    counted.__defaults__[0].clear()
-    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(initial_size, increase_by=8), loss_func=counted, metrics=metric)
-    if preview: learn.preview_resize(2, n_batch=1, show_plot=False)
-    learn.fit(2)
-    assert n_called==counted.n==len(calls)==len(counted.__defaults__[0])==2*(8+2) and len(own)==2*2
-
-def test_copies_of_functions_see_each_other_as_before():
-    "Recursion, shared lists, and what is not copied"
-    from fastresize.preflight import copy_callable
-    shared = []
-    def odd(n): return n>0 and (shared.append(n) or even(n-1))
-    def even(n): return n==0 or odd(n-1)
-    memo = {}
-    f,g = (copy_callable(o, memo) for o in (odd,even))
-    assert f(5) and not g(5) and not shared and copy_callable(shared, memo)==[5,3,1,4,2]
-    for o in (F.cross_entropy, np, nn.Module, make_dls().train): assert copy_callable(o, memo) is o
+    assert 'Sizes are not tried beforehand, because the loss function cannot be copied; the model alone was tried.' in capsys.readouterr().out
 
 class Cancels(Callback):
     def __init__(self, exception, when): self.exception,self.when = exception,when
