@@ -32,7 +32,7 @@ from .items import DecodeCache
 from .log import mark, seconds_between
 from .prediction import Pace, Prediction, Suggestion, choose_arguments, initial_sizes
 from .preflight import first_line, n_items, tile_batch, unwrap_model
-from .probe import batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
+from .probe import as_before, batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
 from .resize import resize_batch
 from .schedule import Growth, area, resolve_initial
 from .training import LearnerRun
@@ -49,15 +49,18 @@ def _copies(learn):
     if not is_compiled(model):
         try: return deepcopy(copies, {id(learn): learn})
         except Exception: pass
-    return deepcopy(copies, {id(o): o for o in (learn, learn.model, model, *model.parameters())})
+    memo = {id(o): o for o in (learn, learn.model, model, *model.parameters())}
+    def copied(o):
+        try: return deepcopy(o, memo)
+        except Exception: return o   # such as a scripted function
+    return {k: copied(o) for k,o in copies.items()}
 
 @contextmanager
-def _model_restored(model):
-    "Restore the parameters, buffers, attributes and gradients of `model` after this context"
+def _gradients_restored(model):
+    "Restore the gradients of `model` after this context: a loss may use its parameters even if a copy is trained"
     grads = [(p,p.grad) for p in model.parameters()]
     for p,_ in grads: p.grad = None
-    try:
-        with no_trace(model): yield
+    try: yield
     finally:
         for p,grad in grads: p.grad = grad
 
@@ -77,7 +80,9 @@ def shadow_learner(learn, cbs):
     args = {k: getattr(learn, k) for k in 'lr splitter path wd wd_bn_bias train_bn moms'.split()}
     with ExitStack() as stack:
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
-        if copies['model'] is _local_model(learn): stack.enter_context(_model_restored(copies['model']))
+        stack.enter_context(as_before(learn.loss_func, learn.opt_func, *learn.metrics))
+        stack.enter_context(_gradients_restored(learn.model))
+        if copies['model'] is _local_model(learn): stack.enter_context(no_trace(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         if type(learn)._split is not Learner._split and type(learn)._do_one_batch is Learner._do_one_batch:   # batches that are split in another way
             res.__class__ = type(learn)

@@ -257,7 +257,8 @@ def _why_full_size(p):
     side = n*(p.stride or 0)
     if p.dense and side<=.75*min(p.schedule.final):
         return f'no multiple of {p.growth.multiple_of} px lies between three quarters of full size, where targets such as masks start, and full size'
-    return f'a feature of the last convolution covers {p.stride:.3g} px, and images should have {n} of these on a side{_in_long(p)}, {side:.3g} px'
+    should = f'a feature of the last convolution covers {p.stride:.3g} px, and images should have {n} of these on a side{_in_long(p)}, {side:.3g} px'
+    return f'{should}; no multiple of {p.growth.multiple_of} px lies between that and full size' if side<min(p.schedule.final) else should
 
 def _growing_from(p, initial, fixed):
     "Return the prediction for a run that starts at size `initial`, with as many growths as the cost of new sizes allows"
@@ -304,8 +305,10 @@ def _why_no_smaller(measured, p):
     "Return why the choice `p` does not start with smaller images"
     least = next(reversed(initial_sizes(measured)), .5)
     if p.schedule.initial!=resolve_initial(least, p.schedule.final, p.growth.multiple_of): return 'smaller images would save little more'
-    known = {.75: 'three quarters of full size, the smallest tried with targets such as masks', .5: 'half of full size, the smallest tried'}
-    return known.get(least, f'the smallest with {features_to_keep(measured)} features on a side at the last convolution{_in_long(measured)}')
+    if least==.5: return 'half of full size, the smallest tried'
+    if p.dense and features_to_keep(measured)*(measured.stride or 0)<=.75*min(p.schedule.final):
+        return f'three quarters of full size{"" if least==.75 else f", rounded up to a multiple of {p.growth.multiple_of} px"}, the smallest tried with targets such as masks'
+    return f'the smallest with {features_to_keep(measured)} features on a side at the last convolution{_in_long(measured)}'
 
 # %% ../nbs/16_prediction.ipynb #e8394a9b
 class Preview(Prediction):

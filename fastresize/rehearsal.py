@@ -18,8 +18,8 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
-from .preflight import SizeError, at_size, dry_run, first_line, full_size_targets, is_oom, largest_batches, n_items, size_advice, step_spec, tile_batch, try_sizes
-from .probe import batch_size, unwrap_dl
+from .preflight import SizeError, at_size, dry_run, first_line, full_size_targets, is_oom, largest_batches, loss_not_copied, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .probe import as_before, batch_size, unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #93a8abd6
 _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTrainException,CancelValidException
@@ -95,7 +95,7 @@ class FirstSteps:
 
     def _end_trial(self, why):
         self.tried = not why and self.args.try_sizes
-        if why: self.say(f'Sizes are not tried beforehand, because {why}.')
+        if why: self.say(f'Sizes are {"tried with the model alone" if why==loss_not_copied else "not tried beforehand"}, because {why}.')
 
     def _try_sizes(self):
         learn,sizes,metrics = self.learn,self._sizes(),self._metrics()
@@ -173,7 +173,7 @@ class FirstSteps:
             learn.model.eval()
             with torch.no_grad():
                 for bs in batch_sizes(learn.dls.valid, n): learn.model(*tile_batch(x, bs))
-        compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
+        with as_before(learn.loss_func): compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
 
 def _append_advice(e, size):
     "Append advice to the message of an error in the first batch of a size, because the size may have caused it"

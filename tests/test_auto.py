@@ -327,6 +327,19 @@ def test_three_quarters_may_be_the_smallest_with_three_features():
     p.growth = Growth(multiple_of=32)
     assert '96 px: the smallest with 3 features on a side' in str(choose_arguments(p, {}))
 
+@pytest.mark.parametrize('full,stride,multiple_of,dense,initial,reason', [
+    (128,32,48,False,.75,'96 px: the smallest with 2 features on a side at the last convolution'),
+    ((128,256),32,1,False,.75,'96×192 px: the smallest with 3 features on a side at the last convolution in trainings of 400 steps and more'),
+    (192,32,32,True,160,'160 px: three quarters of full size, rounded up to a multiple of 32 px, the smallest tried with targets such as masks'),
+    (112,32,64,False,None,'images should have 3 of these on a side, 96 px; no multiple of 64 px lies between that and full size')])
+def test_the_reason_is_true(full, stride, multiple_of, dense, initial, reason):
+    p = preview(128, stride=stride, n_batch=50 if isinstance(full, tuple) else 20, dense=dense)
+    p.growth,p.schedule = Growth(multiple_of=multiple_of),Growth().schedule(full, 8)
+    s = p.schedule.final
+    p.paces = {tuple(o//2 for o in s): [0.,.03,0.,.01], s: [0.,.1,0.,.03]}
+    found = choose_arguments(p, {})
+    assert reason in str(found) and (found.arguments or {}).get('initial_size')==initial
+
 @pytest.mark.parametrize('full,n_batch,arguments,reason', [
     (128,49,{},'64 px: half of full size, the smallest tried'),
     (128,50,dict(initial_size=.75),'96 px: the smallest with 3 features on a side at the last convolution in trainings of 400 steps and more'),

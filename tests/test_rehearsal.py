@@ -42,7 +42,91 @@ def test_it_is_said_that_a_loss_cannot_be_copied(capsys):
     learn = learner(make_dls(*aug_transforms()), ProgressiveResize(increase_by=8), model=nn.Conv2d(3,2,3,padding=1),
                     loss_func=partial(picky_loss, settings=KeepsBatches()))
     with pytest.raises(RuntimeError, match='not 48'): learn.fit(4)
-    assert 'Sizes are not tried beforehand, because the loss function cannot be copied; the model alone was tried.' in capsys.readouterr().out
+    assert 'Sizes are tried with the model alone, because the loss function cannot be copied.' in capsys.readouterr().out
+
+# what is remembered by functions and classes of the user, in every way that there is
+
+calls,n_called,aux,many = [],0,{},[0]*2000
+def in_a_helper(p, y):
+    calls.append(len(y))
+    return F.cross_entropy(p, y)
+def counted(p, y, seen=[]):
+    global n_called
+    n_called += 1
+    counted.n = getattr(counted, 'n', 0)+1
+    seen.append(1)
+    many.append(1)
+    return in_a_helper(p, y)
+class Counts(nn.Module):
+    n_all = 0
+    def __init__(self): super().__init__(); self.n,self.norm,self.fs = 0,nn.BatchNorm1d(2),[counted]
+    def forward(self, p, y):
+        self.n += 1
+        Counts.n_all += 1
+        return self.fs[0](self.norm(p), y)
+def remembering():
+    own = []
+    def metric(p, y):
+        own.append(1)
+        return accuracy(p, y)
+    return metric,own
+
+@pytest.mark.parametrize('initial_size', ['auto',.5])
+@pytest.mark.parametrize('preview', [False,True])
+@pytest.mark.parametrize('kind', ['function','module','method'])
+def test_functions_remember_the_training_alone(initial_size, preview, kind):
+    "Globals, a default, an attribute, a class and a closure; neither a trial of the sizes nor a measurement leaves a trace in them"
+    global n_called
+    for o in (calls, counted.__defaults__[0]): o.clear()
+    del many[2000:]
+    n_called,counted.n,Counts.n_all,(metric,own),module = 0,0,0,remembering(),Counts()
+    loss = dict(function=counted, module=module, method=module.forward)[kind]
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize(initial_size, increase_by=8), loss_func=loss, metrics=metric)
+    if preview: learn.preview_resize(2, n_batch=1, show_plot=False)
+    learn.fit(2)
+    assert n_called==counted.n==len(calls)==len(counted.__defaults__[0])==len(many)-2000==2*(8+2) and len(own)==2*2
+    if kind!='function': assert module.n==Counts.n_all==module.norm.num_batches_tracked==20
+
+class Writes(nn.Module):
+    "Leaves for the loss what it has seen"
+    def __init__(self): super().__init__(); self.m = small_model()
+    def forward(self, x):
+        aux['x'] = x.mean()
+        return self.m(x)
+
+@pytest.mark.parametrize('door', ['trial','auto','preview'])
+def test_a_loss_reads_what_the_model_has_written(door, capsys):
+    "It is called itself, not a copy with globals of its own"
+    aux.clear()
+    def loss(p, y): return F.cross_entropy(p, y)+.01*aux['x']
+    learn = learner(make_dls(*aug_transforms()), ProgressiveResize('auto' if door=='auto' else .5, increase_by=8), model=Writes(), loss_func=loss)
+    if door=='preview': learn.preview_resize(2, n_batch=1, show_plot=False)
+    learn.fit(2)
+    out = capsys.readouterr().out
+    assert 'could not' not in out and 'not tried' not in out and 'alone' not in out
+
+@torch.jit.script
+def scripted(p, y: torch.Tensor): return -torch.log_softmax(p, 1).gather(1, y[:,None]).mean()
+
+@pytest.mark.parametrize('wrap', [lambda f: f, lambda f: lambda p, y: f(p, y)])
+@pytest.mark.parametrize('door', ['trial','auto','preview'])
+def test_a_scripted_loss(door, wrap, capsys):
+    learn = learner(torch_dls(size=(64,64)), ProgressiveResize('auto' if door=='auto' else .5, increase_by=8), loss_func=wrap(scripted))
+    if door=='preview': learn.preview_resize(2, n_batch=1, show_plot=False)
+    learn.fit(2)
+    out = capsys.readouterr().out
+    assert 'could not' not in out and 'not tried' not in out and 'alone' not in out
+
+def test_a_loss_that_uses_the_weights_trains_as_without_a_preview():
+    def trained(preview):
+        set_seed(5)
+        model = small_model()
+        learn = learner(make_dls(*aug_transforms()), model=model, loss_func=lambda p, y: F.cross_entropy(p, y)+.1*sum(q.pow(2).sum() for q in model.parameters()))
+        if preview: learn.preview_resize(2, n_batch=1, show_plot=False)
+        set_seed(6)
+        learn.fit(2)
+        return [*model.state_dict().values()]
+    assert all(map(torch.equal, trained(False), trained(True)))
 
 class Cancels(Callback):
     def __init__(self, exception, when): self.exception,self.when = exception,when
