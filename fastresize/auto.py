@@ -31,7 +31,7 @@ from .compiled import is_compiled
 from .items import DecodeCache
 from .log import mark, seconds_between
 from .prediction import Pace, Prediction, Suggestion, choose_arguments, initial_sizes
-from .preflight import first_line, n_items, tile_batch, unwrap_model
+from .preflight import first_line, gradients_aside, n_items, tile_batch, unwrap_model
 from .probe import as_before, batch_size, isolated, n_workers, no_trace, some_items, unwrap_dl
 from .resize import resize_batch
 from .schedule import Growth, area, resolve_initial
@@ -56,15 +56,6 @@ def _copies(learn):
     return {k: copied(o) for k,o in copies.items()}
 
 @contextmanager
-def _gradients_restored(model):
-    "Restore the gradients of `model` after this context: a loss may use its parameters even if a copy is trained"
-    grads = [(p,p.grad) for p in model.parameters()]
-    for p,_ in grads: p.grad = None
-    try: yield
-    finally:
-        for p,grad in grads: p.grad = grad
-
-@contextmanager
 def _loader_restored(dl):
     "Restore the random state, the attributes and the worker processes of loader `dl` after this context"
     orig = {k: dl.__dict__[k] for k in ('rng','_iterator') if k in getattr(dl, '__dict__', {})}
@@ -81,7 +72,7 @@ def shadow_learner(learn, cbs):
     with ExitStack() as stack:
         for dl in learn.dls.loaders: stack.enter_context(_loader_restored(unwrap_dl(dl)))
         stack.enter_context(as_before(learn.loss_func, learn.opt_func, *learn.metrics))
-        stack.enter_context(_gradients_restored(learn.model))
+        stack.enter_context(gradients_aside(learn.model))
         if copies['model'] is _local_model(learn): stack.enter_context(no_trace(copies['model']))
         res = Learner(learn.dls, **copies, metrics=[copy(m) for m in learn.metrics], **args)
         if type(learn)._split is not Learner._split and type(learn)._do_one_batch is Learner._do_one_batch:   # batches that are split in another way

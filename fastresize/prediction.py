@@ -242,20 +242,25 @@ def initial_sizes(
 ) -> list: # A float is a fraction of the final size, an int is in pixels
     "Return the initial sizes to choose from, largest first: 0.75, and 0.5 unless targets are dense, or a larger one if fewer than `features_to_keep` features would be left"
     final,m,smallest = p.schedule.final,p.growth.multiple_of,.75 if p.dense else .5
-    side = max(features_to_keep(p)*(p.stride or 0), int(smallest*min(final) + 1e-9) if p.dense else 0)
+    side = max(_side_to_keep(p), int(smallest*min(final) + 1e-9) if p.dense else 0)
     fraction,is_square = side/min(final),final[0]==final[1]
     if fraction<=smallest and (not p.dense or side<=min(resolve_initial(smallest, final, m))): least = smallest
     else: least = math.ceil(side/m)*m if is_square else math.ceil(100*fraction)/100
     if least>=(min(final) if is_int(least) else 1): return []
     return [o for o in dict.fromkeys((.75,least)) if side<=min(resolve_initial(o, final, m))]
 
+def _side_to_keep(p): return features_to_keep(p)*(p.stride or 0)
+
+def _targets_decide(p):
+    "Return True if dense targets need larger images than the features of the network do"
+    return p.dense and _side_to_keep(p)<=.75*min(p.schedule.final)
+
 def _in_long(p): return f' in trainings of {long_steps} steps and more'*(_half_keeps_two(p) and features_to_keep(p)==min_features)
 
 def _why_full_size(p):
     "Return why there are no initial sizes to choose from"
-    n = features_to_keep(p)
-    side = n*(p.stride or 0)
-    if p.dense and side<=.75*min(p.schedule.final):
+    n,side = features_to_keep(p),_side_to_keep(p)
+    if _targets_decide(p):
         return f'no multiple of {p.growth.multiple_of} px lies between three quarters of full size, where targets such as masks start, and full size'
     should = f'a feature of the last convolution covers {p.stride:.3g} px, and images should have {n} of these on a side{_in_long(p)}, {side:.3g} px'
     return f'{should}; no multiple of {p.growth.multiple_of} px lies between that and full size' if side<min(p.schedule.final) else should
@@ -306,7 +311,7 @@ def _why_no_smaller(measured, p):
     least = next(reversed(initial_sizes(measured)), .5)
     if p.schedule.initial!=resolve_initial(least, p.schedule.final, p.growth.multiple_of): return 'smaller images would save little more'
     if least==.5: return 'half of full size, the smallest tried'
-    if p.dense and features_to_keep(measured)*(measured.stride or 0)<=.75*min(p.schedule.final):
+    if _targets_decide(measured):
         return f'three quarters of full size{"" if least==.75 else f", rounded up to a multiple of {p.growth.multiple_of} px"}, the smallest tried with targets such as masks'
     return f'the smallest with {features_to_keep(measured)} features on a side at the last convolution{_in_long(measured)}'
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['size_advice', 'full_size_targets', 'loss_not_copied', 'unwrap_model', 'shadow_step', 'step_spec', 'at_size',
-           'n_items', 'tile_batch', 'largest_batches', 'n_unallocated', 'reserve', 'dry_run', 'is_oom', 'out_of_memory',
-           'first_line', 'SizeError', 'try_sizes']
+           'n_items', 'tile_batch', 'largest_batches', 'n_unallocated', 'reserve', 'gradients_aside', 'dry_run',
+           'is_oom', 'out_of_memory', 'first_line', 'SizeError', 'try_sizes']
 
 # %% ../nbs/06_preflight.ipynb #a5de0fda
 import dis, types
@@ -18,11 +18,10 @@ from pathlib import PurePath
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.utils.data import DataLoader, Dataset
 
-from .batch import BatchSpec, children_of, is_a, is_image_list, leaves, map_tensors, rebuild
+from .batch import BatchSpec, children_of, is_image_list, leaves, map_tensors, rebuild
 from .check import count_str
-from .probe import as_before, is_fastai_loader, no_trace
+from .probe import as_before, is_data, no_trace
 from .resize import resize_with
 from .schedule import area
 
@@ -57,7 +56,7 @@ def _set_modes(model, modes):
 def _is_data(o):
     "Return True for a dataset, a loader, or a long list of names of files or samples, which a model may hold and a trial need not copy"
     if isinstance(o, (list,tuple)): return len(o)>1000 and isinstance(o[0], (str,bytes,tuple,PurePath))
-    return isinstance(o, (Dataset,DataLoader)) or is_fastai_loader(o) or any(is_a(o, k) for k in ('DataLoaders','LightningDataModule'))
+    return is_data(o)
 
 def _copy_function(f, memo):
     "Return a copy of function `f`, with copies of what its arguments and its closure hold, except data. Raises what copying raises"
@@ -206,14 +205,16 @@ def reserve(learn) -> list:
     return [torch.empty_like(p) for _ in range(n_unallocated(learn)) for p in params]
 
 @contextmanager
-def _gradients_aside(model):
-    "Move gradients to the CPU in this context, unless a wrapper shares them between processes"
-    params = [*model.parameters()] if unwrap_model(model) is model else []
-    grads = [(p, None if p.grad is None else (p.grad.to('cpu'),p.grad.device)) for p in params]
-    for p in params: p.grad = None
+def gradients_aside(
+    model:nn.Module, # Any model
+    to_cpu:bool=False, # Meanwhile, move them to the CPU
+):
+    "Restore the gradients of `model` after this context, in which it has none. A copy that is trained may change them, if the loss uses the model's parameters"
+    grads = [(p, p.grad.to('cpu') if to_cpu and p.grad is not None else p.grad) for p in model.parameters()]
+    for p,_ in grads: p.grad = None
     try: yield
     finally:
-        for p,g in grads: p.grad = g and g[0].to(g[1])   # also None again: a loss may use the parameters of the model itself
+        for p,grad in grads: p.grad = None if grad is None else grad.to(p.device)
 
 # %% ../nbs/06_preflight.ipynb #5e1494b1
 def _loss(learn, loss, pred, yb):
@@ -235,7 +236,7 @@ def dry_run(
 ):
     "Run a training step without side effects. Raises `torch.OutOfMemoryError` with advice if it does not fit into memory"
     why = None
-    with no_trace(), torch.compiler.set_stance('force_eager'), _gradients_aside(learn.model):
+    with no_trace(), torch.compiler.set_stance('force_eager'), gradients_aside(learn.model, to_cpu=unwrap_model(learn.model) is learn.model):   # a wrapper shares gradients between processes
         try:
             with shadow_step(learn) as (model,loss):
                 reserved = reserve(learn)

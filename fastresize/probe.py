@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['walk_objects', 'global_names', 'find_generators', 'no_trace', 'as_before', 'LoaderWrapper', 'unwrap_dl',
-           'is_single_pass', 'scratch_copy', 'fastai_class', 'is_fastai_loader', 'with_split_idx', 'scratch_dataset',
-           'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
+           'is_single_pass', 'scratch_copy', 'fastai_class', 'is_fastai_loader', 'is_data', 'with_split_idx',
+           'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
 import copyreg, dis, os, random, site, sys, sysconfig, types
@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader as TorchDataLoader, Dataset as TorchDataset, IterableDataset
 from fastcore.basics import GetAttr
 
-from .batch import map_tensors
+from .batch import is_a, map_tensors
 
 # %% ../nbs/04_probe.ipynb #bc51ae80
 _states = { # how to get and set the state of each kind of random generator
@@ -65,8 +65,12 @@ def _read_by(f):
     if not isinstance(f, types.FunctionType): return [m for k in ('__getitem__','__call__') if isinstance(m := getattr(type(f), k, None), types.FunctionType)]
     if (f.__module__ or '').startswith(('fastai.','fastcore.','torch.','torchvision.')): return ()
     read = [f.__globals__.get(k) for k in global_names(f)]
-    return (*(c.cell_contents for c in f.__closure__ or () if c!=types.CellType()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(),
+    return (*(v for _,v in _cells(f)), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(),
             *(v for v in read if isinstance(v, (types.FunctionType,*_states))))
+
+def _cells(f):
+    "Return the filled cells of the closure of `f`, each with what it holds"
+    return [(c,c.cell_contents) for c in f.__closure__ or () if c!=types.CellType()]
 
 def global_names(f) -> set:
     "Return the names of the globals that function `f`, or a function inside it, reads or sets"
@@ -109,23 +113,22 @@ def no_trace(
 # %% ../nbs/04_probe.ipynb #7c1de002
 _library = tuple({os.path.join(p, '') for p in (*(sysconfig.get_path(k) for k in ('stdlib','purelib','platlib')), site.getusersitepackages())}) # Folders
 _missing = object()
-_n_followed,_n_members,_n_elements = 1000,100,10**6 # How many objects are looked at, how many members of each, and how many elements a tensor may have
+_max_objects,_max_members,_max_elements = 1000,100,10**6 # How many objects are looked at, how many members of each, and how many elements a tensor may have
 
-def _is_own(o):
+def _is_user_code(o):
     "Return True for a function or class of the user's code, not of Python or an installed package"
     if isinstance(o, type) and o.__module__=='__main__': return True   # a notebook has no file
     path = o.__code__.co_filename if isinstance(o, types.FunctionType) else getattr(sys.modules.get(o.__module__), '__file__', None)
     return bool(path) and not path.startswith((*_library, '<frozen'))
 
-def _own_classes(cls): return [k for k in cls.__mro__ if _is_own(k)]
+def _user_classes(cls): return [k for k in cls.__mro__ if _is_user_code(k)]
 
 def _is_left_alone(o):
     "Return True for data and whole trainings, and for what does not change"
-    if o is None or isinstance(o, (str,bytes,int,float,types.ModuleType,TorchDataset,TorchDataLoader)): return True
-    return any(k.__name__ in ('DataLoaders','LightningDataModule','DataFrame','Learner','Trainer','DataLoader') for k in type(o).__mro__)
+    return o is None or isinstance(o, (str,bytes,int,float,types.ModuleType)) or is_data(o) or any(is_a(o, k) for k in ('DataFrame','Learner','Trainer'))
 
 def _restore_function(f):
-    names,cells = {k: f.__globals__.get(k, _missing) for k in (global_names(f) if _is_own(f) else ())},[(c,c.cell_contents) for c in f.__closure__ or () if c!=types.CellType()]
+    names,cells = {k: f.__globals__.get(k, _missing) for k in (global_names(f) if _is_user_code(f) else ())},_cells(f)
     def restore():
         for k,v in names.items():
             if v is _missing: f.__globals__.pop(k, None)
@@ -141,11 +144,9 @@ def _restore_container(o):
     old = copy(o)
     def restore():
         if _holds_the_same(o, old): return   # other threads may read it
-        if isinstance(o, list): o[:] = old
-        else:
-            o.clear()
-            (o.extend if isinstance(o, deque) else o.update)(old)
-    return restore,list(islice(o.values() if isinstance(o, dict) else o, _n_members))
+        o.clear()
+        (o.extend if isinstance(o, (list,deque)) else o.update)(old)
+    return restore,list(islice(o.values() if isinstance(o, dict) else o, _max_members))
 
 def _restore_tensor(t):
     old = t.copy() if isinstance(t, np.ndarray) else t.detach().clone()
@@ -165,16 +166,20 @@ def _restorer(o):
     "Return a function that restores what the user's code may change in `o`, and what else `o` holds"
     if isinstance(o, partial): return None,(o.func,*o.args,*o.keywords.values())
     if isinstance(o, types.MethodType): return None,(o.__func__,o.__self__)
-    if isinstance(o, types.FunctionType): return _restore_function(o) if o.__closure__ or _is_own(o) else (None,())
-    if isinstance(o, type): return _restore_class(o) if _is_own(o) else (None,())
-    if isinstance(o, tuple): return None,o[:_n_members]
+    if isinstance(o, types.FunctionType): return _restore_function(o) if o.__closure__ or _is_user_code(o) else (None,())
+    if isinstance(o, type): return _restore_class(o) if _is_user_code(o) else (None,())
+    if isinstance(o, tuple): return None,o[:_max_members]
     if type(o) in _restored: return _restore_container(o)
     if isinstance(o, (torch.Tensor,np.ndarray)):
-        return _restore_tensor(o) if (o.numel() if isinstance(o, torch.Tensor) else o.size)<=_n_elements else (None,())
-    attrs,classes = getattr(o, '__dict__', {}),_own_classes(type(o))
-    members = [*classes, *attrs.values()] if classes else [v for v in attrs.values() if isinstance(v, (types.FunctionType,types.MethodType,partial)) or _own_classes(type(v))]
-    if isinstance(o, nn.Module): members = [*classes, *o.children(), *o.buffers(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
-    return (_restore_container(attrs)[0] if classes else None),members
+        return _restore_tensor(o) if (o.numel() if isinstance(o, torch.Tensor) else o.size)<=_max_elements else (None,())
+    return _restore_object(o)
+
+def _restore_object(o):
+    attrs,classes = getattr(o, '__dict__', {}),_user_classes(type(o))
+    if isinstance(o, nn.Module): members = [*o.children(), *o.buffers(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
+    elif classes: members = attrs.values()
+    else: members = [v for v in attrs.values() if isinstance(v, (types.FunctionType,types.MethodType,partial)) or _user_classes(type(v))]
+    return (_restore_container(attrs)[0] if classes else None),[*classes, *members]
 
 _restored = list,dict,set,deque,defaultdict,OrderedDict,Counter
 
@@ -184,7 +189,7 @@ def as_before(
 ):
     "Restore what the user's functions and classes among `objs` can change, after this context"
     restorers,seen,level = [],{},[*objs]
-    while level and len(seen)<_n_followed:
+    while level and len(seen)<_max_objects:
         members = []
         for o in level:
             if id(o) in seen or _is_left_alone(o): continue
@@ -283,6 +288,10 @@ def fastai_class(
     return getattr(sys.modules.get(f'fastai.{module}'), name, ())
 
 def is_fastai_loader(dl) -> bool: return isinstance(dl, fastai_class('data.load', 'DataLoader'))
+
+def is_data(o) -> bool:
+    "Return True for a dataset, a loader, or an object that holds loaders"
+    return isinstance(o, (TorchDataset,TorchDataLoader)) or is_fastai_loader(o) or any(is_a(o, k) for k in ('DataLoaders','LightningDataModule'))
 
 @contextmanager
 def with_split_idx(
