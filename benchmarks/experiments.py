@@ -2,14 +2,15 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 
 import torch
 from fastai.vision.all import (AdaptiveAvgPool, Callback, CategoryBlock, ConvLayer, CrossEntropyLossFlat, DataBlock, Flatten,
-                               GrandparentSplitter, ImageBlock, L, Learner, MixUp, Normalize, RandomResizedCrop, Resize, accuracy,
-                               aug_transforms, get_image_files, imagenet_stats, nn, noop, params, parent_label, ranger, rotate_mat)
+                               GrandparentSplitter, ImageBlock, L, Learner, MixUp, Normalize, OptimWrapper, RandomResizedCrop, Resize,
+                               accuracy, aug_transforms, get_image_files, imagenet_stats, nn, noop, params, parent_label, ranger, rotate_mat)
 from fastai.vision.models import xresnet
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -75,9 +76,12 @@ def classify(a, dls=None, **kwargs):
     if a.get('precision')=='bf16': model = Bf16(model)
     return Learner(dls, model, metrics=accuracy, **kwargs)
 
+fused = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
+
 def published(a):
-    "The same with the loss and the optimizer of fastxtend's published benchmark"
-    return classify(a, opt_func=ranger, loss_func=CrossEntropyLossFlat(label_smoothing=.1))
+    "The same with the loss and the optimizer of fastxtend's published benchmark, or PyTorch's fused AdamW, whose steps are launched faster"
+    learn = classify(a, opt_func=fused if a.get('opt')=='fused' else ranger, loss_func=CrossEntropyLossFlat(label_smoothing=.1))
+    return learn.to_channelslast(use_amp=torch.cuda.is_available()) if a.get('precision')=='fp16' else learn
 
 def crops(a):
     "The same on random crops of a third of a picture or more"
@@ -219,7 +223,7 @@ class Experiment:
     needs:tuple = () # Packages to install beside the usual; a smoke run does without
     reference:str = 'full' # The arm that the others are compared with, if they are
     metric:str = 'accuracy'
-    timing:dict = field(default_factory=dict) # Other arguments where seconds are measured
+    timing:dict|None = field(default_factory=dict) # Other arguments where seconds are measured; None: each training measures both
     smoke:dict = field(default_factory=dict) # Other arguments for a run that only shows that it runs
 
 # ---- the table
@@ -359,11 +363,21 @@ def imagenette(description='', **kwargs):
         dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0, **kwargs), seeds=8,
         learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny)
 
+def benchmark(description='', **kwargs):
+    "fastxtend's published benchmark"
+    return Experiment(
+        f'Imagenette at 224 px, xresnext50 from scratch, 20 epochs, in mixed precision (on a GPU) and channels-last{description}',
+        {**three, 'batch, 25 epochs': Arm(f'{batch16.description}, 25 epochs', by16(), dict(epochs=25)), 'items': items['items']},
+        {**dict(arch='xresnext50', size=224, bs=64, epochs=20, lr=8e-3, n_train=None, precision='fp16'), **kwargs}, seeds=1, first=42,
+        learner=published, fit=flat_cos, timing=None, smoke=few)
+
 bf16 = ', in mixed precision (bfloat16) and channels-last'
 
 experiments = dict(
     imagenette=imagenette(),
     **{'imagenette-bf16': imagenette(bf16, precision='bf16')},
+    published=benchmark(),
+    **{'published-256': benchmark(', batches of 256, fused AdamW', bs=256, lr=4e-3, opt='fused')},
     **{f'finetune-{size}{n and f"-{n}" or ""}': finetune(size, n) for n in (None,300) for size in (160,224)},
     **{f'smallest-{size}-{steps}': smallest(size, epochs)
        for epochs,steps,sizes in ((2,180,(32,64,96,128)), (6,540,(64,96,128))) for size in sizes},

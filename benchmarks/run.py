@@ -113,7 +113,7 @@ identity = 'arm','seed','kind','threads','arguments' # of a training, wherever i
 
 def equal_epochs(arm, e, rows, a, device):
     "As many epochs as take the time of the reference: those in the file, or by the ratio of its seconds on an idle machine"
-    before = [r['arguments']['epochs'] for r in rows if r['arm']==arm and r['kind']=='accuracy']
+    before = [r['arguments']['epochs'] for r in rows if r['arm']==arm and r['kind']!='seconds']
     if before: return before[0]
     ratios = [1/r for r in time_ratios([r for r in rows if r['device']==device], e.arms[arm].equal_time, e.reference)]
     return round(a['epochs']*median(ratios)) if ratios else None
@@ -125,7 +125,7 @@ def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
     e,found = experiments[name],{}
     def key(r): return json.dumps([r[k] for k in identity], sort_keys=True)
     for r in rows:
-        if kind=='accuracy' or (r['device']==device and r['idle'] is not False): found.setdefault(key(r), set()).add(r['device'])
+        if kind!='seconds' or (r['device']==device and r['idle'] is not False): found.setdefault(key(r), set()).add(r['device'])
     for seed,order in interleaved(arms or e.arms, seeds, first):
         wanted = {}
         for arm in dict.fromkeys([*order, e.reference]):
@@ -151,12 +151,12 @@ def where(r):
 
 def time_ratios(rows, arm, reference):
     "Seconds of an arm over those of the reference, round by round of an idle machine"
-    took = {(r['arm'],*where(r)): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
+    took = {(r['arm'],*where(r)): r['seconds'] for r in rows if r['kind']!='accuracy' and r['idle']}
     return [s/took[reference,*pair] for (o,*pair),s in took.items() if o==arm and (reference,*pair) in took]
 
 def points(rows, arm, metric):
     "The metric of an arm in points, by what a pair has in common"
-    return {where(r): 100*r[metric] for r in rows if r['arm']==arm and r['kind']=='accuracy' and metric in r}
+    return {where(r): 100*r[metric] for r in rows if r['arm']==arm and r['kind']!='seconds' and metric in r}
 
 def by_seed(values):
     "One value for each seed: of the device that comes first"
@@ -231,11 +231,12 @@ def main(
             missing = [o for o in needs if find_spec(o.replace('-', '_')) is None]
             if missing: raise BenchError(f'{experiment} needs {" and ".join(missing)}: pip install --no-deps {" ".join(missing)}')
     if not report:
-        a = {**e.arguments, **(e.timing if seconds else {}), **(e.smoke if smoke else {}), 'workers': workers, 'data': path.name}
-        threads,kind = (torch.get_num_threads(),'seconds') if seconds else (1,'accuracy')
+        kind = 'both' if e.timing is None else 'seconds' if seconds else 'accuracy'
+        threads = 1 if kind=='accuracy' else torch.get_num_threads()
+        a = {**e.arguments, **(e.timing if kind=='seconds' else {}), **(e.smoke if smoke else {}), 'workers': workers, 'data': path.name}
         rows = todo(experiment, read(file), a, seeds or e.seeds, e.first if first is None else first, kind, device_name(), threads, names)
         rows = [{**o, 'versions': versions()} for o in rows]
-        for r in train_all(file.resolve(), rows, min(jobs, 1) if seconds else jobs, data=str(path.resolve())):
+        for r in train_all(file.resolve(), rows, jobs if kind=='accuracy' else min(jobs, 1), data=str(path.resolve())):
             beside = '' if r['idle'] else ' beside other work'
             print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{beside}, {r[e.metric]:.1%}', flush=True)
     print(summary(experiment, read(file)))

@@ -249,7 +249,7 @@ def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
 
 def test_what_a_results_file_says(module):
     run = module('run')
-    def row(arm, seed, kind='accuracy', **kwargs): return dict(experiment='imagenette', arm=arm, seed=seed, kind=kind, idle=True, **{'device': 'A', 'arguments': dict(epochs=5), **kwargs})
+    def row(arm, seed, kind='accuracy', **kwargs): return {'experiment': 'imagenette', 'arm': arm, 'seed': seed, 'kind': kind, 'idle': True, 'device': 'A', 'arguments': dict(epochs=5), **kwargs}
     rows = [row(arm, i, accuracy=.8+d+.001*i, seconds=1.) for arm,d in (('full',0),('batch',.01)) for i in range(5)]
     rows[-1]['accuracy'] += .01
     seconds = [row(arm, i, 'seconds', seconds=s) for i,arm,s in ((0,'full',100.),(0,'batch',60.),(1,'full',120.),(1,'batch',60.))]
@@ -258,6 +258,8 @@ def test_what_a_results_file_says(module):
     assert d==pytest.approx([1,1,1,1,2]) and run.interval(d)==pytest.approx(2.7764*.4472/5**.5, rel=1e-3)
     assert run.no_worse(d)<.001 and run.no_worse([-1.5,-1.2,-.9])>.05
     assert run.time_ratios(rows+seconds+busy, 'batch', 'full')==pytest.approx([.6,.5])
+    both = [row(arm, 7, 'both', experiment='published', accuracy=acc, seconds=s) for arm,acc,s in (('full',.9,100.),('batch',.92,50.))]
+    assert '+2.0  0.50' in run.summary('published', both), 'a training that measures both'
     e = run.experiments['imagenette']
     assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5), 'A')==9 and run.equal_epochs('batch, equal time', e, rows, dict(epochs=5), 'A') is None
     assert run.equal_epochs('batch, equal time', e, rows+seconds, dict(epochs=5), 'B') is None
