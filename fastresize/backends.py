@@ -8,7 +8,7 @@ __all__ = ['current_ratio', 'item_or_last', 'spec_and_warning', 'SizeBackend', '
            'check_not_sized', 'backend_for']
 
 # %% ../nbs/05_backends.ipynb #09028019
-import sys
+import inspect, sys
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -258,13 +258,14 @@ def items_at(
     if ratio is None:
         yield
         return
-    orig = [] if ratio.is_full else [(f,f.size) for f in {id(f): f for f in _transforms_with_size(dataset)}.values()]
+    tfms = () if ratio.is_full else {id(f): f for f in _transforms_with_size(dataset)}.values()
+    orig = [(f,k,s) for f in tfms for k in ('size','max_size') if (s := getattr(f, k, None)) is not None]   # `Resize(None, max_size=...)` has no size
     token = current_ratio.set(ratio)
     try:
-        for f,s in orig: f.size = _scaled(s, ratio)
+        for f,k,s in orig: setattr(f, k, _scaled(s, ratio))
         with _with_fastai(): yield
     finally:
-        for f,s in orig: f.size = s
+        for f,k,s in orig: setattr(f, k, s)
         current_ratio.reset(token)
 
 # %% ../nbs/05_backends.ipynb #90661980
@@ -325,7 +326,7 @@ class ItemsBackend(SizeBackend):
     sample_args = {} # Arguments of `some_items` for the items that `why_not_small` compares
     def __init__(self, loader, *args, small_items:bool=True, cache=None, **kwargs):
         super().__init__(loader, *args, **kwargs)
-        self.small_items,self.cache,self.expected_sizes = small_items,cache,()
+        self.small_items,self.cache = small_items,cache
 
     def use(self, loader):
         self.loader,self.outer,self.dl = loader,unwrap_dl(loader, False),unwrap_dl(loader)   # `dl`: inside fastai's `DistributedDL`
@@ -396,7 +397,7 @@ class ItemsBackend(SizeBackend):
 
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
-        self.expected_sizes,dl = {self.target_size(s) for s in sizes},self.dl
+        dl = self.dl
         if not self.has_batch_sampler() or not (self.small_items or counts or skip):
             yield
             return
@@ -415,11 +416,8 @@ class ItemsBackend(SizeBackend):
         return items_at(self.ratio(size), self.dl.dataset)
 
     def to_size(self, b, size):
-        "Resize the batch unless its items were made at any size of this epoch: with `in_order=False`, batches may overtake each other"
-        if not self.small_items or not self.spec or (loaded_size := self.spec.size(b)) is None: return super().to_size(b, size)
-        b,(h,w),(full_h,full_w) = to_device(b, self.device),loaded_size,self.full_size
-        has_other_shape = abs(h*full_w - w*full_h)>max(full_h, full_w)   # its items are small already, in their own proportions
-        return b if loaded_size in self.expected_sizes or has_other_shape else self.resized(b, self.target_size(size))
+        "Resize the batch, unless its items were made small: images of another full size are small then, too, by the same ratio"
+        return to_device(b, self.device) if self.small_items and self.spec and self.spec.size(b) else super().to_size(b, size)
 
 # %% ../nbs/05_backends.ipynb #6e7bf3bb
 def check_decoder(
@@ -427,7 +425,12 @@ def check_decoder(
     name:str, # Its name
 ):
     "Raise `ValueError` unless `decoder` has a size to set"
-    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, 'a decoder with an `output_size`, or a function that sets a size')
+    accepted = 'a decoder with an `output_size`, or a function of (height, width) that sets a size'
+    expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, accepted)
+    if hasattr(decoder, 'output_size'): return
+    try: inspect.signature(decoder).bind((1,1))
+    except TypeError: expect(False, name, decoder, accepted)
+    except ValueError: pass   # a builtin without a signature
 
 class DecoderBackend(SizeBackend):
     "Set the size of the loader's decoder"

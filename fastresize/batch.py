@@ -89,8 +89,10 @@ def leaves(
 def _is_float_or_byte(x): return isinstance(x, torch.Tensor) and (x.is_floating_point() or x.dtype==torch.uint8)
 
 def is_channels_last(x) -> bool:
-    "Return True for a tensor `(N, H, W, C)`: the last axis has at most 4 elements, and the third from the end has more"
-    return isinstance(x, torch.Tensor) and x.ndim in (4,5) and x.shape[-1]<=4<x.shape[-3]
+    "Return True for a tensor `(N, H, W, C)`: C is at most 4 and H more than that, or H and W are the same and C is at most a quarter of them"
+    if not isinstance(x, torch.Tensor) or x.ndim not in (4,5) or x.is_nested: return False
+    h,w,c = x.shape[-3:]
+    return c<=4<h or h==w>=4*c
 
 def is_image(x) -> bool:
     "Return True for a tensor `(N, C, H, W)` of floats or bytes, or with one more dimension for clips and volumes"
@@ -112,6 +114,10 @@ def is_mask(y) -> bool:
     return isinstance(y, torch.Tensor) and y.ndim>=3 and (not y.is_floating_point() or is_a(y, 'TensorMask'))
 
 # %% ../nbs/02_batch.ipynb #cecc28ef
+def _is_readable(t):
+    "Return True for a tensor whose values PyTorch can compare: not nested, not sparse, and no float of 8 bits"
+    return isinstance(t, torch.Tensor) and t.layout==torch.strided and not t.is_nested and not (t.is_floating_point() and t.element_size()<2)
+
 def _is_whole(t): return not t.is_floating_point() or t.numel()>0 and bool((t==t.round()).all())
 
 def _is_class_map(t):
@@ -166,7 +172,7 @@ def check_targets(
     "Raise `ValueError` unless `resize_targ` is accepted"
     values = _options(resize_targ)
     if isinstance(resize_targ, Mapping): expect(all(map(_is_name, resize_targ)), 'resize_targ', resize_targ, 'a dict whose keys are keys, attributes or positions in the batch')
-    expect(all(v is None or not is_int(v) and v in (True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
+    expect(all(v is None or isinstance(v, (bool,str)) and v in (True,False,*target_modes) for v in values), 'resize_targ', resize_targ,
            f'None, True, False, one of {", ".join(target_modes)}, or a dict of these by key or position')
 
 def _image_lists(tensors):
@@ -206,6 +212,7 @@ class _RoleFinder:
     "Find the images of a sample, and which of its other tensors change with their size"
     def __init__(self, tensors, n, names, resize_targ, splits, may_be_views):
         self.names,self.resize_targ,self.splits,self.may_be_views = names,resize_targ,splits,may_be_views
+        tensors = [(path,t) for path,t in tensors if _is_readable(t)]
         images = self._find_images(tensors, n)
         self.first_path,self.image = images[0] if images else (None,None)
         self.sizes,self.varies = [tuple(t.shape[-2:]) for _,t in images],bool(images) and self.image.ndim<4
@@ -283,7 +290,12 @@ class _RoleFinder:
         if _is_class_map(t): return 'class'
         if self.names is not None and not is_target and self.splits: return   # an input that is not among `pictures`
         if _is_binary_mask(t): return 'class'
-        return 'peaks' if _has_peaks(t) and not (t.ndim==4 and t.shape[1]==3 and tuple(t.shape[-2:]) in self.sizes) else 'image'
+        return 'peaks' if _has_peaks(t) and not self._is_like_image(t) else 'image'
+
+    def _is_like_image(self, t):
+        "Return True for an image with few bright pixels, as the output of a network: it has colors, or its input has few of them, too"
+        if t.ndim!=4 or tuple(t.shape[-2:]) not in self.sizes: return False
+        return t.shape[1]==3 or t.shape[1:]==self.image.shape[1:] and t.dtype==self.image.dtype and _has_peaks(self.image)
 
 # %% ../nbs/02_batch.ipynb #c90aa3b6
 class BatchSpec:
@@ -411,7 +423,7 @@ def _coordinates(y):
     "List the tensors that look like boxes or points, by their shape or key"
     def looks_so(path, t):
         named = any(k in ('boxes','bboxes','keypoints','points') for k in path)
-        return t.is_floating_point() and t.numel()>0 and (named or t.ndim==3 and t.shape[-1] in (2,4,5) or t.ndim==2 and t.shape[-1]==4)
+        return _is_readable(t) and t.is_floating_point() and t.numel()>0 and (named or t.ndim==3 and t.shape[-1] in (2,4,5) or t.ndim==2 and t.shape[-1]==4)
     return [t for path,t in tensors_with_path(y) if looks_so(path, t)]
 
 def has_pixel_coords(

@@ -383,7 +383,6 @@ class FastaiItems(ItemsBackend):
     @contextmanager
     def begin(self, sizes, counts=None, skip=0):
         ratios = [self.ratio(size) for size in sizes] if self.small_items and self.full_size else [None]
-        self.expected_sizes = {self.target_size(size) for size in sizes}
         with ExitStack() as stack:
             if self.small_items or counts: stack.enter_context(with_attr(self.dl, 'create_batches', _SizedCreate(self.dl, ratios, counts)))
             if counts: stack.enter_context(with_attr(self.outer, 'sample', _SampleInWorkers(self.outer)))

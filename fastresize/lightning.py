@@ -13,7 +13,7 @@ except ModuleNotFoundError as e:
     raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install lightning") from e
 
 import math, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from .check import size_str
 from .compiled import batch_sizes, compile_sizes, compiled_parts, is_compiled, recompile_warning, run_backward
 from .log import mark, seconds_between, size_columns
 from .prediction import Pace, long_steps
-from .preflight import SizeError, dry_run, full_size_targets, largest_batches, n_items, shadow_step, tile_batch, try_sizes
+from .preflight import SizeError, append_advice, copy_batch, dry_run, full_size_targets, largest_batches, n_items, shadow_step, tile_batch, try_sizes
 from .probe import no_trace, to_device
 from .run import check_args, is_auto, unreached_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
@@ -95,7 +95,7 @@ def check_first_batch(
     sizes = [run.train.target_size(s) for s in run.schedule.sizes]
     compiles = is_one and is_compiled(t.lightning_module) and type(t.strategy).__name__=='SingleDeviceStrategy'   # inside DDP, PyTorch compiles another graph
     tries = args.try_sizes and len(sizes)>1
-    with t.precision_plugin.train_step_context(), warnings.catch_warnings():
+    with t.precision_plugin.train_step_context(), _optimizers_as_before(t), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if is_one and args.preallocate and not compiles and run.size_now()!=run.schedule.final: _dry_run(run, batch, sizes[-1])
         valid = _valid_items(run) if compiles or tries and args.resize_valid else []
@@ -172,6 +172,15 @@ def _dry_run(run, batch, full_size):
     except torch.OutOfMemoryError: raise
     except Exception: pass   # `forward` is missing, or does not accept the inputs of a batch
 
+@contextmanager
+def _optimizers_as_before(trainer):
+    "Restore the learning rates and the other options of the optimizers after this context, which a step may set itself"
+    with ExitStack() as stack:
+        for group in (g for opt in trainer.optimizers for g in opt.param_groups):
+            held = {k: v.clone() if isinstance(v, torch.Tensor) else v for k,v in group.items() if k!='params'}
+            stack.callback(group.update, held)
+        yield
+
 class _Idle(GetAttr):
     "Wrap an optimizer, a scheduler or a trainer, so that `step` and `zero_grad` change nothing and nothing is logged"
     _default,logger,loggers,zero_grad = 'orig',None,(),noop
@@ -183,7 +192,9 @@ def _on_trial(module, trainer):
     "Prepare the copy `module` for a trial: it can read its trainer, but logs nothing, and its optimizers do not step"
     def idle(os): return lambda *args, **kwargs: _Idle(os[0]) if len(os)==1 else [_Idle(o) for o in os]
     for m in module.modules():
-        if hasattr(m, '_trainer'): m._trainer = _Idle(trainer)
+        if not hasattr(m, '_trainer'): continue
+        m._trainer = _Idle(trainer)
+        m._trainer.optimizers,m._trainer.lr_scheduler_configs = [*map(_Idle, trainer.optimizers)],[replace(c, scheduler=_Idle(c.scheduler)) for c in trainer.lr_scheduler_configs]
     for k in ('log','log_dict','print','toggle_optimizer','untoggle_optimizer','clip_gradients'): setattr(module, k, noop)
     module.manual_backward = partial(run_backward, model=module)
     module.optimizers,module.lr_schedulers = idle(trainer.optimizers),idle([c.scheduler for c in trainer.lr_scheduler_configs] or [None])
@@ -240,12 +251,12 @@ def _module_step(run, sample):
         one = run.train.resized(tile_batch(sample, round(m.loading[0].bs*m.factor(size)), keep_types=True), run.train.target_size(size))
         combined = t.fit_loop._combined_loader
         batch = tree_unflatten([one], combined._spec) if is_grouped(combined) else one
-        with t.precision_plugin.train_step_context(), no_trace(), shadow_step(_as_learner(t)) as (module,_):
+        with t.precision_plugin.train_step_context(), _optimizers_as_before(t), no_trace(), shadow_step(_as_learner(t)) as (module,_):
             marks,module = [mark(m.device)],_on_trial(module, t)
             params = [p for p in module.parameters() if p.requires_grad]
             opt = _like(t.optimizers[0])(params, lr=0.)   # the copy shares the weights
             while len(marks)<4 and (m.n_process>1 or len(marks)<2 or seconds_between(marks[0], marks[-1])<1.5):   # as many in all processes
-                _loss(_call_step(module, 'training_step', batch)).backward()
+                _loss(_call_step(module, 'training_step', copy_batch(batch))).backward()
                 opt.step()
                 opt.zero_grad()
                 marks.append(mark(m.device))
@@ -325,6 +336,8 @@ class ProgressiveResizeCallback(L.Callback):
         self.teardown(trainer, pl_module, stage)
         if is_param_in_hook_signature(pl_module.training_step, 'dataloader_iter', explicit=True):
             raise ValueError('`training_step`: expected one that takes a batch, because a callback cannot resize batches that are taken from `dataloader_iter`')
+        if self.resize_valid and is_param_in_hook_signature(pl_module.validation_step, 'dataloader_iter', explicit=True):
+            raise ValueError('`resize_valid`=True: expected False with a `validation_step` that takes `dataloader_iter`, because a callback cannot resize batches that are taken from it')
         self.schedule,self.current_size = self.user_schedule,None
         self.run = run = TrainerRun(trainer, self, lambda: any(cb is self for cb in trainer.callbacks), warn, check_first_batch,
                                     partial(choose, self) if is_auto(self) else None)
@@ -335,7 +348,15 @@ class ProgressiveResizeCallback(L.Callback):
         if self.run is not None: self.run.undo.close()
         self.run = None
 
-    on_exception = teardown
+    def on_exception(self, trainer, pl_module, exception):
+        "Undo all changes, and add advice to the error if it came with the first batch of a size"
+        run = self._active
+        if run and trainer.training and run.size not in (None, run.schedule.final, *run.trained_sizes) and isinstance(exception, Exception):
+            append_advice(exception, run.image_size, type(self).__name__)
+        self.teardown(trainer, pl_module, 'fit')
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.run is not None and self.run.size is not None: self.run.trained_sizes.add(self.run.size)
 
     @property
     def name(self): raise AttributeError('`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`')   # fastai asks for it
@@ -356,12 +377,17 @@ class ProgressiveResizeCallback(L.Callback):
         announce(run)
 
     def on_train_epoch_start(self, trainer, pl_module):
-        "Empty the CUDA cache before an epoch with a new size; without validation, let trackers compare epochs by their last size"
+        "Empty the CUDA cache before an epoch with a new size; if the epoch is not validated, let trackers compare it by its last size"
         run = self._active
         if not run: return
         run.length.n_batch = run.n_batch
-        if not trainer.enable_validation and not run.length.is_clocked: self._judge(run.sizes()[-1])
+        every = trainer.check_val_every_n_epoch or 1   # None: validation comes after a number of batches
+        validates = trainer.enable_validation and (trainer.current_epoch+1)%every==0
+        if not validates and not run.length.is_clocked: self._judge(run.sizes()[-1])
         if self.empty_cache and self.current_size!=run.size_now(): torch.cuda.empty_cache()
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self._active: self._active.count_batches()
 
     def on_validation_start(self, trainer, pl_module):
         "Let trackers compare only what was measured at one size"

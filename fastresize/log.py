@@ -8,6 +8,7 @@ __all__ = ['mark', 'seconds_between', 'launch_advice', 'BatchTimer', 'Trackers',
 
 # %% ../nbs/12_log.ipynb #d386d3ff
 import math, os, sys
+from operator import itemgetter
 from time import perf_counter
 from types import SimpleNamespace
 from weakref import WeakSet
@@ -15,6 +16,7 @@ from weakref import WeakSet
 import numpy as np, torch
 
 from .check import size_str
+from .learner import exporting
 from .schedule import area
 
 # %% ../nbs/12_log.ipynb #7e46b719
@@ -173,7 +175,7 @@ class SizeLog:
         "Add the size to the rows that are logged"
         self.timer.pause()
         if None in (self.rec, self.learn): return
-        self.rec.__dict__['logger'] = self.write   # hides the learner's `logger`, which the recorder delegates to
+        self.rec.__dict__['logger'] = self   # hides the learner's `logger`, which the recorder delegates to
 
     def begin(self):
         "Restore the names of the recorder, once the headers are written"
@@ -183,7 +185,7 @@ class SizeLog:
         row:list, # Values that the recorder logs after an epoch
     ):
         "Pass a row to the learner's logger, with the size if the row is complete"
-        if not any(vars(cb).get('log') is self for cb in self.learn.cbs):   # its callback was removed after an interrupt
+        if not any(vars(cb).get('log') is self and cb.run for cb in self.learn.cbs):   # its callback was removed after an interrupt, or switched off
             self.rec.__dict__.pop('logger', None)
             return self.learn.logger(row)
         complete = self.size and len(row)==len(self.orig_names)
@@ -214,8 +216,13 @@ class SizeLog:
         if board:
             for k,v in values.items(): board.writer.add_scalar(k, v, self.learn.train_iter)
 
+    __call__ = write
+
+    def __reduce_ex__(self, protocol):   # an exported learner has its own logger instead
+        return (itemgetter(0),((self.learn.logger,),)) if exporting(self.learn) else super().__reduce_ex__(protocol)
+
     def close(self):
         "Restore the recorder"
-        if self.rec is None or self.rec.__dict__.get('logger')!=self.write: return
+        if self.rec is None or self.rec.__dict__.get('logger') is not self: return
         del self.rec.__dict__['logger']
         self.begin()

@@ -7,8 +7,8 @@ __all__ = ['SizedLoader', 'sized_loader']
 
 # %% ../nbs/08_loops.ipynb #8fc22e8b
 import sys
-from functools import partial
-from types import SimpleNamespace
+from functools import partial, wraps
+from types import MethodType, SimpleNamespace
 from warnings import warn
 from weakref import WeakKeyDictionary
 
@@ -67,17 +67,29 @@ class SizedLoader(GetAttr):
         self._scaled = _scaled_lrs(optimizer) if optimizer is not None and run.args.max_bs else None
         self.epoch,self.size,self.lr_factor,self._next,self._skip,self._passes,self._set = None,None,1.,0,0,[],False
         self._n_ahead = 0   # batches of epoch `_next` in the passes before it, with `n_batch`
+        self._passing = None   # epoch of the training pass that has begun and not ended
         self._n_partial = self._n_evaluation = 0   # passes that broke off, and passes without gradients
 
     def __setattr__(self, k, v):
         if k in self._attrs or k.startswith('_') or not hasattr(self.loader, k): object.__setattr__(self, k, v)
         else: setattr(self.loader, k, v)
 
+    def _method(self, k, method):
+        "Wrap a method of the loader, such as fastai's `new` or WebDataset's `with_epoch`, which may return a loader"
+        @wraps(method)
+        def call(*args, **kwargs):
+            res = method(*args, **kwargs)
+            if res is self.loader: return self
+            if not isinstance(res, (type(self.loader),DataLoader)): return res
+            raise _NotToBeTaken(f'`sized_loader`: `{k}` returns a loader without scheduled sizes. Call it on the loader before: sized_loader(loader.{k}(...), ...)')
+        return call
+
     def __getattr__(self, k):
         if k in ('state_dict','load_state_dict'): raise _NotToBeTaken(f'`sized_loader`: `{k}` of the loader does not know the sizes. To resume in mid-epoch, use `loader.set_epoch(epoch, skip=n)`')
         if k=='batch_sampler': raise _NotToBeTaken('`sized_loader`: a loader made from this batch sampler would give full-size batches. '
             'To resume in mid-epoch, use `loader.set_epoch(epoch, skip=n)`; for several processes, `sized_loader(accelerator.prepare(loader), ...)`')
-        return super().__getattr__(k)
+        res = super().__getattr__(k)
+        return self._method(k, res) if isinstance(res, MethodType) and res.__self__ is self.loader else res
 
     @property
     def n_batch(self): return self._n or len(self.loader)
@@ -85,7 +97,7 @@ class SizedLoader(GetAttr):
     def total_batches(self) -> int:
         "Number of batches of the training; with `max_bs`, epochs of small images have fewer than `n_batch`"
         return sum(len(self.sizes(e)) for e in range(self.n_epoch))
-    def __len__(self): return len(self.sizes(self._next)) if self.run.args.max_bs else self.n_batch
+    def __len__(self): return self.n_batch if not self.run.args.max_bs else len(self.sizes(self._next if self._passing is None else self._passing))
 
     def __repr__(self):
         how = (f'batches are resized after loading ({self.why})' if self.why else
@@ -97,7 +109,6 @@ class SizedLoader(GetAttr):
         skip:int=0, # Number of batches to skip at its beginning, to resume in mid-epoch
     ):
         "Set the epoch of the next pass, also in the samplers that have a `set_epoch`"
-        expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
         n = len(self.sizes(epoch))
         expect(is_int(skip) and 0<=skip<=n, 'skip', skip, f'a number of batches of one epoch, 0 to {n}')
         self._next,self._skip,self._n_ahead,self._set = epoch,skip,0,True
@@ -110,6 +121,7 @@ class SizedLoader(GetAttr):
         epoch:int, # Epoch, counted from 0
     ) -> list: # `(height, width)` in pixels
         "Return the size of every batch of an epoch"
+        expect(is_int(epoch) and epoch>=0, 'epoch', epoch, 'an epoch, counted from 0')
         return self.run.epoch_sizes(epoch, self.n_batch)[0]
 
     def __iter__(self):
@@ -125,6 +137,7 @@ class SizedLoader(GetAttr):
 
     def _pass(self, epoch, sizes, counts, skip, evaluation, n_ahead):
         self.epoch = epoch
+        if not evaluation: self._passing = epoch
         n,i,is_whole = self.n_batch if counts is None else len(counts),skip-1,False
         n_steps = self._scaled.n_steps if self._scaled else 0
         lr_factors = {s: self.run.larger_batches.lr_factor(s) for s in {*sizes}}
@@ -147,6 +160,7 @@ class SizedLoader(GetAttr):
             elif self._n and counts is None and (rest := (n_ahead+i+1)%n)>n/4: self._n_ahead = rest   # fewer: `n_batch` is an estimate
         finally:
             if not evaluation:
+                if self._passing==epoch: self._passing = None
                 is_ahead = is_whole and self._scaled and self._scaled.n_steps-n_steps==i-skip   # the last batch was taken before the step of the one before it
                 if is_ahead: self._scaled.after_step = self._end_lr_factor
                 else: self._end_lr_factor()
@@ -241,6 +255,7 @@ def sized_loader(
     expect(optimizer is None or max_bs, 'optimizer', type(optimizer), 'None without `max_bs`, because learning rates scale only with larger batches')
     try: device = device if device is None else torch.device(device)
     except (RuntimeError,TypeError): expect(False, 'device', device, "a device of PyTorch, such as 'cuda'")
+    expect(device is None or device.type!='cuda' or torch.cuda.is_available(), 'device', str(device), 'a device that PyTorch finds here, which has no CUDA')
 
     new_spec = partial(spec_and_warning, warn=warn, method=method, pictures=pictures, resize_targ=resize_targ)
     backend = backend_for(loader, args, set_size, per_batch, new_spec=new_spec, device=device)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['walk_objects', 'global_names', 'find_generators', 'no_trace', 'fastai_class', 'is_fastai_loader', 'is_data',
-           'as_before', 'LoaderWrapper', 'unwrap_dl', 'is_single_pass', 'scratch_copy', 'with_split_idx',
+           'code_of', 'as_before', 'LoaderWrapper', 'unwrap_dl', 'is_single_pass', 'scratch_copy', 'with_split_idx',
            'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
@@ -59,14 +59,14 @@ def _members(o):
     return islice(members, 100)
 
 def _read_by(f):
-    "Return what a function, or an object that makes items, reads when it is called: its closure, its defaults, and the functions and random generators among its globals"
+    "Return what a function, or an object that makes items, reads when it is called: its closure, its defaults, and the functions, iterators and random generators among its globals"
     if isinstance(f, partial): return f.func,f.args,f.keywords
     if isinstance(f, types.MethodType): return f.__func__,f.__self__
     if not isinstance(f, types.FunctionType): return [m for k in ('__getitem__','__call__') if isinstance(m := getattr(type(f), k, None), types.FunctionType)]
     if (f.__module__ or '').startswith(('fastai.','fastcore.','torch.','torchvision.')): return ()
     read = [f.__globals__.get(k) for k in global_names(f)]
     return (*(v for _,v in _cells(f)), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(),
-            *(v for v in read if isinstance(v, (types.FunctionType,*_states))))
+            *(v for v in read if isinstance(v, (types.FunctionType,Iterator,*_states))))
 
 def _cells(f):
     "Return the filled cells of the closure of `f`, each with what it holds"
@@ -82,7 +82,9 @@ def find_generators(
     depth:int=10, # How deep to follow attributes, lists, dicts and closures
 ) -> list: # Each generator once
     "Find the random generators that `objs` hold"
-    return [o for o in walk_objects(*objs, depth=depth, skip=(nn.Module,)) if isinstance(o, tuple(_states))]
+    return _generators(walk_objects(*objs, depth=depth, skip=(nn.Module,)))
+
+def _generators(objs): return [o for o in objs if isinstance(o, tuple(_states))]
 
 def _refill(dicts):
     "Give each dict its old items again; `dicts` are pairs of a dict and a copy of it"
@@ -161,11 +163,29 @@ def _restore_container(o):
         (o.extend if isinstance(o, (list,deque)) else o.update)(old)
     return restore,list(islice(o.values() if isinstance(o, dict) else o, _max_members))
 
-def _restore_tensor(t):
-    old = t.copy() if isinstance(t, np.ndarray) else t.detach().clone()
+def _is_small(t): return (t.size if isinstance(t, np.ndarray) else t.numel())<=_max_elements
+
+def _copied_array(t): return t.copy() if isinstance(t, np.ndarray) else t.detach().clone()
+
+def _restore_array(t):
+    old = _copied_array(t)
     def restore():
         if isinstance(t, np.ndarray): np.array_equal(t, old) or np.copyto(t, old)
         elif t.shape==old.shape and not torch.equal(t.detach(), old): t.data.copy_(old)
+    return restore
+
+def _restore_gradient(t):
+    grad,old = t.grad,None if t.grad is None else t.grad.clone()
+    def restore():
+        t.grad = grad
+        if grad is not None and not torch.equal(grad, old): grad.copy_(old)
+    return restore
+
+def _restore_tensor(t):
+    has_gradient = isinstance(t, torch.Tensor) and t.is_leaf and t.requires_grad
+    restorers = [_restore_array(t)]*_is_small(t) + [_restore_gradient(t)]*has_gradient
+    def restore():
+        for f in restorers: f()
     return restore,()
 
 def _restore_class(cls):
@@ -183,29 +203,37 @@ def _restorer(o):
     if isinstance(o, type): return _restore_class(o) if _is_user_code(o) else (None,())
     if isinstance(o, tuple): return None,o[:_max_members]
     if type(o) in _restored: return _restore_container(o)
-    if isinstance(o, (torch.Tensor,np.ndarray)):
-        return _restore_tensor(o) if (o.numel() if isinstance(o, torch.Tensor) else o.size)<=_max_elements else (None,())
+    if isinstance(o, (torch.Tensor,np.ndarray)): return _restore_tensor(o)
+    for kind,(get_state,set_state) in _states.items():
+        if isinstance(o, kind): return partial(set_state, o, get_state(o)),()
     return _restore_object(o)
 
 def _restore_object(o):
     attrs,classes = getattr(o, '__dict__', {}),_user_classes(type(o))
-    if isinstance(o, nn.Module): members = [*o.children(), *o.buffers(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
+    if isinstance(o, nn.Module): members = [*o.children(), *o.buffers(recurse=False), *o.parameters(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
     elif classes: members = attrs.values()
     else: members = [v for v in attrs.values() if isinstance(v, (types.FunctionType,types.MethodType,partial)) or _user_classes(type(v))]
     return (_restore_container(attrs)[0] if classes else None),[*classes, *members]
 
 _restored = list,dict,set,deque,defaultdict,OrderedDict,Counter
 
+def code_of(
+    model:nn.Module, # Any model
+) -> list: # Classes and functions
+    "List the user's classes among the layers of `model`, and the functions that its layers call, for `as_before`: they may change what the model does not hold"
+    held = [v for m in model.modules() for v in vars(m).values() if isinstance(v, (types.FunctionType,types.MethodType,partial))]
+    return [*{k: k for m in model.modules() for k in _user_classes(type(m))}, *held]
+
 @contextmanager
 def as_before(
-    *objs, # Functions, `partial`s, modules, metrics
+    *objs, # Functions, `partial`s, classes, modules, metrics
 ):
     "Restore what the user's functions and classes among `objs` can change, after this context"
-    restorers,seen,level = [],{},[*objs]
+    restorers,seen,level,given = [],{},[*objs],{*map(id, objs)}
     while level and len(seen)<_max_objects:
         members = []
         for o in level:
-            if id(o) in seen or _is_left_alone(o): continue
+            if id(o) in seen or o is None or _is_left_alone(o) and id(o) not in given: continue
             seen[id(o)] = o
             with suppress(Exception):   # what is unusual is left as it is
                 restore,held = _restorer(o)
@@ -248,7 +276,7 @@ def is_single_pass(
     iterators = [i for i in walk_objects(o, skip=(nn.Module,)) if isinstance(i, Iterator)]
     return any(not isinstance(i, _copied) and not hasattr(i, 'seek') for i in iterators)
 
-_shared = str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
+_shared = str,bytes,int,float,type,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
 
 @lru_cache
 def _without_del(cls):
@@ -264,7 +292,7 @@ def scratch_copy(
     depth:int=6, # How deep to copy
     memo:dict=None, # `(copy, original)` of everything that is copied already, by the id of the original
 ):
-    "Copy `o` so that changes of the copy leave no trace: objects and short lists are copied, tensors, arrays and models are shared"
+    "Copy `o` so that changes of the copy leave no trace: objects, short lists, and arrays of up to a million elements are copied, larger ones and models are shared"
     if not depth or o is None or isinstance(o, _shared): return o
     memo = {} if memo is None else memo
     if id(o) in memo: return memo[id(o)][0]
@@ -272,6 +300,7 @@ def scratch_copy(
         memo[id(o)] = res,o   # keeps `o` alive while its id is a key
         return res
     try:
+        if isinstance(o, (torch.Tensor,np.ndarray)): return remember(_copied_array(o) if _is_small(o) else o)
         if type(o) is tuple: return remember(tuple(scratch_copy(p, depth-1, memo) for p in o) if len(o)<=100 else o)
         if type(o) in (list,dict) and len(o)>100: return remember(copy(o))
         if type(o) is list:
@@ -311,7 +340,11 @@ def with_split_idx(
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
         for k in new_attrs: dl.__dict__.pop(k, None)
 
-_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, and the dataset
+_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, the dataset, and the code that makes items
+
+def _user_code(objs):
+    "List the user's classes and functions among `objs`"
+    return [*{k: k for o in objs for k in _user_classes(type(o))}, *(o for o in objs if isinstance(o, types.FunctionType) and _is_user_code(o))]
 
 @contextmanager
 def scratch_dataset(
@@ -322,9 +355,9 @@ def scratch_dataset(
     if id(dl) in _scratch or not hasattr(dl, 'dataset'):
         yield
         return
-    dataset = dl.dataset
+    dataset,found = dl.dataset,walk_objects(dl, depth=10, skip=(nn.Module,))
     try:
-        _scratch[id(dl)] = find_generators(dl),is_single_pass(dataset),dataset
+        _scratch[id(dl)] = _generators(found),is_single_pass(dataset),dataset,_user_code(found)
         dl.__dict__['dataset'] = scratch_copy(dataset)
         yield
     finally:
@@ -337,8 +370,8 @@ def isolated(
 ):
     "Read items of `dl` in this context without side effects. Yields True if that would consume an item"
     with scratch_dataset(dl):
-        generators,single_pass,_ = _scratch.get(id(dl), ((),False,None))
-        with no_trace(generators=generators), with_split_idx(dl): yield single_pass
+        generators,single_pass,_,code = _scratch.get(id(dl), ((),False,None,()))
+        with no_trace(generators=generators), as_before(*code), with_split_idx(dl): yield single_pass
 
 # %% ../nbs/04_probe.ipynb #cf85b26f
 def _spaced_indices(dl, n): return [*range(0, len(dl.dataset), max(1, len(dl.dataset)//n))]

@@ -113,6 +113,10 @@ class ProgressiveResize(OnlyTrains):
         if self.training_run: self._pause()
         self.training_run = self.sized_dl = self.log = self.first_steps = self.compiling = self.trackers = None
 
+    def __call__(self, event_name):
+        if event_name=='after_fit' and not self.run: self.stop()   # switched off in the middle of the fit
+        return super().__call__(event_name)
+
     def before_fit(self):
         "Plan the training"
         if self.learn.lock.locked(): return   # a prediction, perhaps in the middle of a training

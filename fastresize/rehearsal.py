@@ -18,7 +18,7 @@ from fastai.learner import Learner
 from .batch import BatchSpec
 from .check import scale_size
 from .compiled import batch_sizes, compile_sizes, is_compiled, run_backward
-from .preflight import SizeError, at_size, dry_run, first_line, full_size_targets, is_oom, largest_batches, loss_not_copied, n_items, size_advice, step_spec, tile_batch, try_sizes
+from .preflight import SizeError, append_advice, at_size, dry_run, first_line, full_size_targets, largest_batches, loss_not_copied, n_items, step_spec, tile_batch, try_sizes
 from .probe import as_before, batch_size, unwrap_dl
 
 # %% ../nbs/15_rehearsal.ipynb #93a8abd6
@@ -27,13 +27,13 @@ _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTr
 class FirstSteps:
     """Check a training run: a dry run and a trial of all sizes before its first step, then the first step of each size
 
-    `on_batch` is called with each batch; if its size is new, it replaces `learn._do_one_batch` until the step begins."""
+    `on_batch` is called with each batch; if its size is new, it replaces `learn.one_batch`, and `learn._do_one_batch` until the step begins."""
     def __init__(self,
         run, # A `LearnerRun`
         say, # Called with a message for the user
     ):
         self.run,self.learn,self.args,self.say = run,run.learn,run.args,say
-        self.known_sizes,self.tried,self.step,self.pending,self.spec = set(),None,None,None,None
+        self.known_sizes,self.tried,self.step,self.one_batch,self.pending,self.spec = set(),None,None,None,None,None
         run.train.keep_original = True
 
     def on_batch(self,
@@ -57,19 +57,28 @@ class FirstSteps:
             self._check_step_size(loaded_size)
             if self.tried is None: self._preflight()
             self.run.train.keep_original,self.run.train.original = False,None
-            try: learn._do_one_batch()
+            learn._do_one_batch()
+        def one_batch(j, b):
+            self._end_one_batch(j>=i)
+            try: type(learn).one_batch(learn, j, b)
             except _cancels: raise
             except Exception as e:
-                if size!=self.run.schedule.final and not is_oom(e) and not isinstance(e, SizeError): _append_advice(e, loaded_size)
+                if size!=self.run.schedule.final and j>=i: append_advice(e, loaded_size, 'ProgressiveResize', in_step=not self.pending)
+                self.close()
                 raise
         self.known_sizes.add(size)
         self.pending,learn._do_one_batch,self.step = size,step,step
+        if 'one_batch' not in learn.__dict__: learn.one_batch = self.one_batch = one_batch
+
+    def _end_one_batch(self, ends=True):
+        if ends and self.one_batch and self.learn.__dict__.get('one_batch') is self.one_batch: self.learn.__dict__.pop('one_batch')
 
     def close(self):
-        "Restore the learner's `_do_one_batch`"
+        "Restore the learner's `one_batch` and `_do_one_batch`"
+        self._end_one_batch()
         if self.learn.__dict__.get('_do_one_batch') is self.step: self.learn.__dict__.pop('_do_one_batch', None)
         self.known_sizes.discard(self.pending)   # its first batch was cancelled before the step
-        self.step = self.pending = None
+        self.step = self.pending = self.one_batch = None
 
     def _check_step_size(self, loaded_size):
         "Inspect the batch after all callbacks, and warn if one of them has resized it"
@@ -174,9 +183,3 @@ class FirstSteps:
             with torch.no_grad():
                 for bs in batch_sizes(learn.dls.valid, n): learn.model(*tile_batch(x, bs))
         with as_before(learn.loss_func): compile_sizes(run, learn.model, run.size, len(learn.dls.train), train, valid)
-
-def _append_advice(e, size):
-    "Append advice to the message of an error in the first batch of a size, because the size may have caused it"
-    message = f'This was the first batch with images of {list(size or ())}. If the training works without `ProgressiveResize`: {size_advice[0].lower()}{size_advice[1:].split(" `try_sizes")[0]}'
-    if not e.args: e.args = (message,)
-    elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{message}',)

@@ -10,6 +10,8 @@ __all__ = ['lr_exponents', 'LargerBatches', 'TrainingRun', 'lr_factor', 'ScaledL
 import math
 from warnings import warn
 
+import numpy as np
+
 from .backends import SizeBackend, check_decoder
 from .batch import as_names, check_targets
 from .check import as_size, count_str, expect, is_int
@@ -257,14 +259,15 @@ def items_warning(name, why): # `training` or `validation`; the reason
 def check_bool(args, name):
     "Raise `ValueError` unless the argument `name` is a bool, if there is such an argument"
     value = getattr(args, name, False)
-    expect(value in (True,False) and not is_int(value), name, value, 'True or False')
+    expect(isinstance(value, (bool,np.bool_)), name, value, 'True or False')
 
 def check_resizing(
     args, # Object with the resizing arguments of `sized_loader` as attributes
 ):
     "Raise `ValueError` for invalid resizing arguments"
     for k,known in (('resize_mode',modes), ('method',methods), ('scale_lr',lr_exponents)):
-        expect(getattr(args, k) in [*known], k, getattr(args, k), f'one of {", ".join(map(str, known))}')
+        v = getattr(args, k)
+        expect((v is None or isinstance(v, str)) and v in [*known], k, v, f'one of {", ".join(map(str, known))}')
     for k in ('resize_items','per_batch'): check_bool(args, k)
     expect(args.max_bs is None or is_int(args.max_bs) and args.max_bs>0, 'max_bs', args.max_bs, 'an int above 0, or None')
     check_targets(args.resize_targ)

@@ -199,6 +199,7 @@ class Growth:
     multiple_of:int=1 # Every size before the last is a multiple of this many pixels
 
     def __post_init__(self):
+        if not isinstance(self.increase_mode, str): IncreaseMode._missing_(self.increase_mode)
         object.__setattr__(self, 'increase_mode', IncreaseMode(self.increase_mode))
         start,finish = [_as_epoch(getattr(self, k), 1, k) for k in ('start','finish')]
         if is_int(self.start)==is_int(self.finish): expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r}')

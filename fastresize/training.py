@@ -162,7 +162,8 @@ class LearnerRun(TrainingRun):
         if b is not None: self._warn_of_batch(b)
 
     def _warn_of_batch(self, b):
-        if not self.steered and (message := spec_warning(self.train.spec, b, self.args.method)): self.warn(message)
+        spec = self.train.spec
+        if message := unknown_name_warning(spec) if self.steered else spec_warning(spec, b, self.args.method): self.warn(message)
 
     def _make_small(self):
         "Make items at the size of their batch where that is possible; return why it is not by the names of the other loaders"

@@ -323,7 +323,7 @@ def test_a_module_that_changes_the_size_on_the_way(items):
     assert items==any('change size on the way' in str(w.message) for w in got)
 
 class Counted(Drawn):
-    read = []
+    read = Spy()
     def __getitem__(self, i): return self.read.append(i) or super().__getitem__(i)
 
 @pytest.mark.parametrize('kwargs', [{}, dict(resize_items=True), dict(max_bs=20), dict(max_bs=20, resize_items=True)], ids=str)
@@ -627,7 +627,7 @@ def test_resume_after_sigkill(tmp_path):
 
 # ---- the dry run
 
-forwarded = []
+forwarded = Spy()
 class Forwards(Module):
     def forward(self, x):
         forwarded.append((tuple(x.shape[-2:]),len(x),torch.is_grad_enabled()))

@@ -41,7 +41,7 @@ def test_it_trains_as_with_the_call_that_it_prints(clock):
     for a,b in zip(trained(ProgressiveResizeCallback('auto', verbose=False)), trained(ProgressiveResizeCallback(96, verbose=False))): assert torch.equal(a, b)
 
 def test_larger_batches_are_measured(clock):
-    seen,trains = [],[]
+    seen,trains = Spy(),[]
     class Sized(Net):
         def forward(self, x):
             if not trains: seen.append((x.shape[-1],len(x)))

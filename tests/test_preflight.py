@@ -86,7 +86,7 @@ def test_out_of_memory_is_said_in_words(error):
     with pytest.raises(torch.OutOfMemoryError, match=words): learn.fit(1)
 
 def test_the_model_sees_one_full_size_batch():
-    shapes = []
+    shapes = Spy()
     class Watch(nn.Module):
         def __init__(self): super().__init__(); self.m = small_model()
         def forward(self, x):

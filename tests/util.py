@@ -15,6 +15,9 @@ def picture(i, size=(64,64)):
     a[(slice(None),slice(size[1]//2))[i%2] if i%2 else slice(size[0]//2)] += 120
     return PILImage.create(a)
 
+class Spy(list):
+    "A list that also keeps what happens in trials, which restore the usual lists"
+
 def mask(i, size=(64,64)):
     a = np.zeros(size, dtype=np.uint8)
     a[8:40,10:50] = 1 + i%3
