@@ -31,10 +31,17 @@ from .probe import run_batch_tfms
 # %% ../nbs/11_items.ipynb #fb9f64f0
 class Undecodable(OSError): "An image file that cannot be decoded"
 
+def _file_id(fn):
+    "Return what tells if the file at path `fn` is still the same, or None without such a file"
+    try: s = os.stat(fn)
+    except (OSError,TypeError,ValueError): return
+    return f'{os.path.abspath(fn)} {s.st_ino} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_size}'
+
 class _ImageFile:
     "An image file that is decoded on demand, at the smallest scale with enough pixels"
     def __init__(self, fn, mode, cache=None):
-        self.fn,self.to,self.opened,self.decoded_at = fn,mode,None,None
+        self.fn,self.to,self.opened,self.decoded_at = fn if not isinstance(fn, io.BytesIO) else io.BytesIO(fn.getvalue()),mode,None,None   # the buffer may be filled again
+        self.file_id = _file_id(fn)
         self.cached = cache and cache.of(fn) or (lambda key, load: load())
         self.size,file_mode,self.info,self.has_draft = self.cached('head', self._read_header)
         self.mode = mode or file_mode
@@ -53,6 +60,9 @@ class _ImageFile:
         return self.decoded_at
 
     def _decode(self, scale):
+        if (now := _file_id(self.fn)) and now!=self.file_id:
+            if self.opened: self.opened.close()
+            raise OSError(f'{self.fn} has changed since it was opened')
         im,self.opened = self.opened or Image.open(self.fn),None
         w,h = full_size = im.size
         if scale>1: im.draft(None, (w//scale, h//scale))
@@ -234,10 +244,11 @@ def patch_fastai():
     finally: _patch(-1)
 
 def _with_retry(do_item, i):
-    "Call `do_item(i)`; if a file cannot be decoded on demand, call it again with files decoded when they are opened"
+    "Call `do_item(i)`; if that fails with files that are decoded on demand, call it again with files decoded when they are opened"
     states = random.getstate(),np.random.get_state(),torch.get_rng_state()
     try: return do_item(i)
-    except Undecodable:
+    except Exception:
+        if not _shrinks(): raise
         for set_state,state in zip((random.setstate,np.random.set_state,torch.set_rng_state), states): set_state(state)
         token = _decode_eagerly.set(True)
         try: return do_item(i)
@@ -286,10 +297,8 @@ class DecodeCache:
         fn, # Path of an image file
     ):
         "Return a function `get(key, load)` that gives what is cached for this file, or caches `load()`; None if `fn` is not on disk"
-        try: s = os.stat(fn)
-        except (OSError,TypeError,ValueError): return
-        if self.folder is None: return
-        file_id = f'{os.path.abspath(fn)} {s.st_ino} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_size}'
+        file_id = _file_id(fn)
+        if None in (file_id, self.folder): return
         return partial(self._get, hashlib.sha1(file_id.encode(errors='surrogateescape')).hexdigest())
 
     def _get(self, file_id, key, load):

@@ -73,6 +73,11 @@ class Prediction:
         if not self.larger: return self.schedule.sizes_of(epoch, self.n_epoch, self.n_batches[0])
         return [s for s,_ in self.schedule.batches_of(epoch, self.n_epoch, *self.larger)]
 
+    @property
+    def reaches_full_size(self) -> bool:
+        "True if the last training batch has full size"
+        return self.sizes_of(self.n_epoch-1)[-1:]==[self.schedule.final]
+
     @cached_property
     def by_size(self) -> dict:
         "Return the seconds that the training spends at each size, validation included"
@@ -287,6 +292,8 @@ def choose_arguments(
         return Suggestion(None, 1., [_why_full_size(measured)])
     loaders = [(args,p) for args,p in (((), measured), (('resize_items',), measured.with_items), (('resize_items','cache_items'), measured.with_cache)) if p]
     options = [(args, o, _growing_from(p, o, fixed)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
+    options = [o for o in options if o[2].reaches_full_size]
+    if not options: return Suggestion(None, 1., ['the training has too few batches to grow to full size'])
     best = min(p.total for *_,p in options)
     args,initial,p = next(o for o in options if o[2].total<=_tolerance*best)
     if full<_min_speedup*p.total: return Suggestion(None, 1., [why_slow(p)])

@@ -13,12 +13,14 @@ from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
+from warnings import warn
 
 import numpy as np, torch
 from torch import nn
 from torch.distributions import Beta
 from fastai.callback.core import CancelEpochException, Callback
 from fastai.callback.mixup import MixHandler
+from fastai.callback.tracker import TrackerCallback
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Recorder
 from fastai.optimizer import Adam, OptimWrapper
@@ -31,6 +33,7 @@ from .backends import check_decoder, item_or_last
 from .batch import size_of
 from .auto import from_rank0
 from .prediction import max_epochs
+from .preflight import first_line
 from .preview import Preview
 from .probe import batch_size, some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
@@ -98,6 +101,8 @@ def fit_minutes(self:Learner,
 
     After every epoch, the number of epochs is adjusted to the time that is left, unless images would shrink or miss full size. Raises `ValueError` if not even one epoch fits. All processes of a training follow rank 0."""
     start,method = perf_counter(),_method(self, fit)
+    _check_lr(lr)
+    _check_kwargs(method[0], fit, kwargs)
     with self.added_cbs([o for o in L(kwargs.get('cbs')) if isinstance(o, ProgressiveResize)]):
         preview = self.preview_resize(minutes=minutes, n_batch=n_batch, show_plot=False, try_items=False)
         grows = bool(self._grab_cbs(ProgressiveResize))
@@ -128,8 +133,7 @@ class Stage:
     ):
         self.size,self.bs,self.epochs,self.lr,self.fit,self.fit_kwargs = as_size(size),bs,epochs,lr,fit,fit_kwargs
         for k,v in dict(bs=bs, epochs=epochs).items(): expect(is_int(v) and v>0, k, v, 'an int above 0')
-        ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
-        expect(lr is None or ends and all(is_real(o) and o>0 for o in ends), 'lr', lr, 'a number above 0, a slice of two, or None')
+        _check_lr(lr)
         expect(fit is None or isinstance(fit, str), 'fit', fit, 'the name of a method of the learner')
         if is_real(lr): self.lr = float(lr)   # fastai does not accept NumPy's numbers
 
@@ -143,8 +147,8 @@ def _lr_str(lr):
 def _check_stages(stages, shrink):
     "Return `stages` as a list of `Stage`, or raise `ValueError`"
     expect(isinstance(stages, Iterable) and not isinstance(stages, (str,dict)), 'stages', stages, 'a list of `Stage`')
-    res = [s if isinstance(s, Stage) else Stage(*s) if is_sequence(s) else s for s in stages]
-    expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one `Stage` or more')
+    res = [Stage(*s) if is_sequence(s) and 3<=len(s)<=5 else s for s in stages]
+    expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one `Stage` or more, or tuples of 3 to 5 of its arguments')
     pairs = [(a.size,b.size) for a,b in zip(res, res[1:])]
     shrinking = next((f'{size_str(a)} to {size_str(b)}' for a,b in pairs if a[0]>b[0] or a[1]>b[1]), None)
     expect(shrink or not shrinking, 'stages', res, f'sizes that do not shrink, as from {shrinking} px; `shrink=True` allows it')
@@ -159,15 +163,29 @@ def _method(learn, name, size=None):
     expect(ok, 'fit', name, 'the name of a method of the learner that takes epochs and a learning rate, such as `fit_one_cycle`')
     return f,params[1].default if params[1].default not in (None, params[1].empty) else learn.lr
 
+def _check_kwargs(f, name, kwargs):
+    "Raise `ValueError` for an argument that the learner's method `f` does not take"
+    params = signature(f).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in params.values()): return
+    for k,v in kwargs.items(): expect(k in params, k, v, f'an argument of `{name}`, one of {", ".join([*params][2:])}')
+
+def _check_lr(lr):
+    ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
+    expect(lr is None or ends and all(is_real(o) and o>0 for o in ends), 'lr', lr, 'a number above 0, a slice of two, or None')
+
 def _scale_lr(lr, factor):
     if isinstance(lr, slice): return slice(*(o and o*factor for o in (lr.start,lr.stop)))
     return lr*factor
 
+def _takes(f, *args, **kwargs):
+    try: return bool(signature(f).bind(*args, **kwargs))
+    except TypeError: return False
+    except ValueError: return not kwargs   # a builtin without a signature
+
 def _loaders(learn, get_dls, stage):
     "Make the loaders of a stage, or raise `ValueError` unless their batches have its size and number of images"
     size = stage.size[0] if stage.size[0]==stage.size[1] else stage.size
-    named = {'size','bs'} <= {*signature(get_dls).parameters}
-    learn.dls = get_dls(size=size, bs=stage.bs) if named else get_dls(size, stage.bs)
+    learn.dls = get_dls(size=size, bs=stage.bs) if _takes(get_dls, size=size, bs=stage.bs) else get_dls(size, stage.bs)
     what = f'loaders for a stage of {stage}'
     expect(hasattr(learn.dls, 'train'), 'get_dls', get_dls, f'{what}; it gives {learn.dls!r}')
     dl = unwrap_dl(learn.dls.train)
@@ -202,14 +220,15 @@ class _StageLog(Callback):
     order = 1000
     def __init__(self, learn, table, save):
         self.owner,self.table,self.file,self.state = learn,table,save and Path(save)/'stages.pth',None
-        self.stage,self.done,self.n_skip,self.is_skipping,self.started = 0,0,0,False,False
+        self.stage,self.done,self.n_skip,self.is_skipping,self.started,self.has_written,self.silenced = 0,0,0,False,False,False,[]
         self.past = dict(starts=[], hps={}, **{k: [] for k in _lists})
 
     def read(self, resume):
         "Read the checkpoint, or raise `ValueError` if it belongs to another training"
         folder = self.file.parent
         expect(not folder.exists() or folder.is_dir(), 'save', str(folder), 'a folder')
-        folder.mkdir(parents=True, exist_ok=True)
+        try: folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e: expect(False, 'save', str(folder), f'a folder that can be made ({e})')
         if not self.file.exists(): return
         try:
             state = torch.load(self.file, map_location='cpu', weights_only=True)
@@ -226,6 +245,7 @@ class _StageLog(Callback):
         "Replace the checkpoint atomically"
         if not self.file or rank_distrib(): return
         model,opt = get_model(self.owner.model).state_dict(),self.owner.opt and _plain(self.owner.opt.state_dict())
+        for k,v in model.items(): model[k] = _plain(v)
         state = dict(table=self.table, stage=self.stage, epochs=self.done, record=_plain(self.record()), opt=opt, model=model)
         part = self.file.with_suffix('.part')
         with open(part, 'wb') as f:
@@ -233,6 +253,14 @@ class _StageLog(Callback):
             f.flush()
             os.fsync(f.fileno())
         os.replace(part, self.file)
+        self._check_first()
+
+    def _check_first(self):
+        "Warn if the first checkpoint cannot be read again"
+        if self.has_written: return
+        self.has_written = True
+        try: torch.load(self.file, map_location='cpu', weights_only=True)
+        except Exception as e: warn(f'`save`: the checkpoint cannot be read again, so this training cannot be resumed, because the model or the optimizer holds objects that are no tensors ({first_line(e)})')
 
     def load(self):
         "Load the checkpoint into model and optimizer"
@@ -267,13 +295,21 @@ class _StageLog(Callback):
         if not self.is_skipping: return
         if self.done==self.n_skip-1: self.load()
         self.orig_logger,self.learn.logger = self.learn.logger,noop   # no row for an epoch that is trained already
+        self.silenced = [cb for cb in self.learn.cbs if isinstance(cb, TrackerCallback) and cb.run]   # they would compare, or save, what it does not have
+        for cb in self.silenced: cb.run = False
         raise CancelEpochException
 
     def after_epoch(self):
         if not trains(self.learn): return
         self.done += 1
         if not self.is_skipping: return self.write()
-        self.n_skipped,self.is_skipping,self.learn.logger = self.n_skipped+1,False,self.orig_logger
+        self.n_skipped += 1
+        self._end_skipping()
+
+    def _end_skipping(self):
+        if not self.is_skipping: return
+        self.is_skipping,self.owner.logger = False,self.orig_logger
+        for cb in self.silenced: cb.run = True
 
     def after_fit(self):
         if trains(self.learn): self.past,self.started = self.record(),False
@@ -281,7 +317,7 @@ class _StageLog(Callback):
     def close(self):
         "Store the record of all stages in the recorder"
         rec,self.past,self.started = getattr(self.owner, 'recorder', None),self.record(),False
-        if self.is_skipping: self.owner.logger = self.orig_logger
+        self._end_skipping()
         if rec is None: return
         for k in (*_lists, 'hps'): setattr(rec, k, [L(v) for v in self.past[k]] if k=='values' else self.past[k])
         rec._stages = rec.losses,self.past['starts'],self.table
@@ -320,7 +356,10 @@ def fit_stages(self:Learner,
     Afterwards the learner has the loaders of the last stage that was trained."""
     stages,orig_dls = _check_stages(stages, shrink),self.dls
     methods = [_method(self, s.fit or fit, s.size) for s in stages]
-    expect(callable(get_dls), 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
+    ok = callable(get_dls) and (_takes(get_dls, size=1, bs=1) or _takes(get_dls, 1, 1))
+    expect(ok, 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
+    expect(save is None or isinstance(save, (str,os.PathLike)), 'save', save, 'a folder, or None')
+    for s,(f,_) in zip(stages, methods): _check_kwargs(f, s.fit or fit, s.fit_kwargs)
     first = methods[0][1] if stages[0].lr is None else stages[0].lr
     lrs = [_scale_lr(first, s.bs/stages[0].bs) if s.lr is None else s.lr for s in stages]
     rates = [(lr.start,lr.stop) if isinstance(lr, slice) else lr for lr in lrs]
@@ -390,7 +429,12 @@ class GrowWithSize(WrapsLoader):
         share:float, # Growth that is done, 0 at the initial size and 1 at full size
     ) -> list: # Values in the order of `values`
         "Return all values at some point of the growth"
-        return [v(share) if callable(v) else _interpolate(*v, share) for v in self.values.values()]
+        return [self._call(k, v, share) if callable(v) else _interpolate(*v, share) for k,v in self.values.items()]
+
+    def _call(self, key, f, share):
+        v = f(share)
+        expect(v is not None, 'values', f, f'for {_name(*key)} a function that returns a value; called with {share:.3g} it returned None')
+        return v
 
     def before_fit(self):
         "Find the attributes"
@@ -399,6 +443,7 @@ class GrowWithSize(WrapsLoader):
             raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` among the callbacks, whose sizes it follows')
         owners = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
         self.found = [_find_all(owners, *k) for k in self.values]
+        for share in (0.,1.): self.at(share)   # a wrong value is found now
 
     def before_train(self):
         "Wrap the loader to set the values before each batch is made"
@@ -521,8 +566,11 @@ def fit_fixres(self:Learner,
     The rest of the model is frozen, and callbacks that resize or mix images are removed. Afterwards loaders, transforms, frozen layers
     and the optimizer are restored. `with learn.at_test_size(size): learn.validate()` evaluates at that size."""
     expect(is_int(epochs) and epochs>0, 'epochs', epochs, 'an int above 0')
-    ok = head is None or isinstance(head, nn.Module) and any(True for _ in head.parameters())
+    params = {*self.model.parameters()}
+    ok = head is None or isinstance(head, nn.Module) and any(p in params for p in head.parameters())
     expect(ok, 'head', head, 'a module of the model that has parameters, or None')
+    _check_lr(lr)
+    _check_kwargs(self.fit_one_cycle, 'fit_one_cycle', kwargs)
     removed = [cb for cb in self.cbs if isinstance(cb, (ProgressiveResize,GrowWithSize,MixHandler))]
     with self.at_test_size(size), _train_only(self, _head(self, head)), self.removed_cbs(removed): self.fit_one_cycle(epochs, lr, **kwargs)
 

@@ -206,13 +206,13 @@ def test_decoded_items_are_cached_where_epochs_repeat_and_the_disk_has_room(cloc
     files = [tmp_path/f'{i}.jpg' for i in range(32)]
     for i,f in enumerate(files): Image.fromarray(np.random.default_rng(i).integers(0, 255, (512,512,3), dtype=np.uint8)).save(f)
     block = DataBlock((ImageBlock,CategoryBlock), get_y=lambda f: int(f.stem)%2, splitter=IndexSplitter(range(8)), item_tfms=Resize(256))
-    learn = auto(clock=clock, model=Net(clock, seconds=lambda h, w: .001*h*w/256**2), dls=block.dataloaders(files, bs=8, num_workers=0, device='cpu'))
+    learn = auto(clock=clock, model=Net(clock, seconds=lambda h, w: .001*h*w/256**2), dls=block.dataloaders(files, bs=8 if n_epoch>1 else 4, num_workers=0, device='cpu'))
     learn.fit(n_epoch)
     is_cached = n_epoch==4 and room==1e12
     assert chosen(learn)==dict(resize_items=True, **(dict(cache_items=1e8) if is_cached else {}))
     out = capsys.readouterr().out
     assert ('resize_items=True, cache_items=1e8)`' in out and 'more if they are cached, decoded, in up to 0.1 GB on disk' in out)==is_cached
-    assert learn.seen.train[0]==(128,128) and (n_epoch==1 or learn.seen.train[-1]==(256,256))
+    assert learn.seen.train[0]==(128,128) and learn.seen.train[-1]==(256,256)
     assert not [*(tmp_path/'temp').glob('fastresize-*')]
 
 @pytest.mark.slow
@@ -471,3 +471,10 @@ def test_a_frozen_body_counts_inside_a_wrapper(clock, capsys):
                     cbs=[ProgressiveResize('auto'),ParallelTrainer([])])
     with learn.no_bar(), learn.no_logging(): learn.fine_tune(1)
     assert capsys.readouterr().out.count('the body is or was frozen')==2
+
+@pytest.mark.parametrize('n_epoch,n,bs', [(2,8,8), (1,16,8), (3,8,8)])
+def test_too_few_batches_to_grow(clock, capsys, n_epoch, n, bs):
+    learn = auto(128, clock, dls=make_dls(*aug_transforms(), size=(128,128), n=n*5//4, bs=bs))
+    learn.fit(n_epoch)
+    assert {*learn.seen.train}=={(128,128)} and chosen(learn) is None
+    assert 'Stay at full size: the training has too few batches to grow to full size.' in capsys.readouterr().out

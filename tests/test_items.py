@@ -594,3 +594,50 @@ def test_items_stay_whole_where_a_batch_transform_needs_their_size():
     learn = learner(make_dls(Window40()), ProgressiveResize(increase_by=8, resize_items=True), loss_func=CrossEntropyLossFlat())
     with pytest.warns(UserWarning, match=r'batch transforms fail on images of \[32, 32\]'): learn.fit(4)
     assert learn.seen.train==due(32)
+
+# ---- files and buffers that are used again, transforms that need the whole image
+
+@pytest.mark.parametrize('kind', ['buffer','file'])
+def test_what_was_opened_is_what_is_decoded(tmp_path, kind):
+    "Two pictures of an item, a dark and a bright one, come through the same buffer or temporary file"
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        for k,v in (('dark',20),('bright',220)): Image.fromarray(rng.integers(v-20, v+20, (300,300+i,3), dtype=np.uint8)).save(tmp_path/f'{i}_{k}.jpg', quality=95)
+    buffer,file = io.BytesIO(),tmp_path/'frame.jpg'
+    def read(f):
+        if kind=='file':
+            file.write_bytes(f.read_bytes())
+            return PILImage.create(file)
+        buffer.seek(0)
+        buffer.truncate()
+        buffer.write(f.read_bytes())
+        return PILImage.create(buffer)
+    picture = partial(TransformBlock, type_tfms=read, batch_tfms=IntToFloatTensor)
+    block = DataBlock((picture,picture,CategoryBlock), n_inp=2, getters=[lambda i: tmp_path/f'{i}_dark.jpg', lambda i: tmp_path/f'{i}_bright.jpg', lambda i: i%2],
+                      splitter=IndexSplitter(range(16,24)), item_tfms=Resize(64))
+    class Means(Callback):
+        found = ()
+        def before_batch(self): self.found += tuple((round(10*float(x.mean())), x.shape[-1]) for x in self.xb)
+    class Difference(nn.Module):
+        def __init__(self): super().__init__(); self.m = small_model()
+        def forward(self, a, b): return self.m(a)-self.m(b)
+    dls,means = block.dataloaders(range(24), bs=8, num_workers=0, device='cpu'),Means()
+    learn = Learner(dls, Difference(), loss_func=nn.CrossEntropyLoss(), cbs=small_items())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # files that change are resized after loading
+        with learn.no_bar(), learn.no_logging(): learn.fit(3, cbs=means)
+    assert [m for m,_ in means.found]==[1,9]*(len(means.found)//2) and {s for _,s in means.found}=={32,48,64}
+
+class Thumbnail(ItemTransform):
+    "Makes huge photographs smaller"
+    def encodes(self, o):
+        if max(o[0].size)>300: o[0].thumbnail((300,300))
+        return o
+
+@pytest.mark.parametrize('workers', [0,1])
+def test_a_transform_that_needs_the_whole_image_of_a_few(tmp_path, workers):
+    for i in range(40): ramp(i, *((400,300) if i==11 else (200,150))).save(tmp_path/f'{i:02}.png')
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=pick, get_y=lambda f: int(f.stem)%2, splitter=IndexSplitter(range(32,40)), item_tfms=[Thumbnail(), Resize(64)])
+    learn = photo_learner(block.dataloaders(tmp_path, bs=4, num_workers=workers, device='cpu'), small_items())
+    learn.fit(2)
+    assert learn.seen.train==due(16, by=16)

@@ -241,3 +241,7 @@ def test_what_it_came_to_is_said(monkeypatch, capsys):
     learn,clock,fit = in_time(monkeypatch, speeds['slower'])
     p = learn.fit_minutes(.5, fit='fit')
     assert capsys.readouterr().out.splitlines()[-2:]==[f'{p.n_epoch} epochs will fit.', f'The training had {learn.n_epoch} epochs.']
+
+@pytest.mark.parametrize('kwargs,words', [(dict(pct_strat=.1), '`pct_strat`=0.1: expected an argument of `fit_one_cycle`'), (dict(lr='1e-3'), "`lr`='1e-3': expected a number")])
+def test_mistakes_are_found_before_measuring(kwargs, words):
+    with pytest.raises(ValueError, match=words): learner(make_dls()).fit_minutes(.05, **kwargs)

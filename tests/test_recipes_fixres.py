@@ -119,7 +119,9 @@ def test_the_last_stage_and_going_on_in_it(tmp_path):
 def test_mistakes(make, args, words):
     learn = learner(make())
     with pytest.raises(ValueError, match=words): learn.fit_fixres(*args)
-    with pytest.raises(ValueError, match='`head`=3: expected a module'): learn.fit_fixres(48, 1, head=3)
+    for kwargs,words in ((dict(head=3), '`head`=3: expected a module'), (dict(head=nn.Linear(8,2)), '`head`=Linear.*expected a module of the model'),
+                         (dict(lr='1e-3'), "`lr`='1e-3': expected a number above 0"), (dict(pct_strat=.1), '`pct_strat`=0.1: expected an argument of `fit_one_cycle`')):
+        with pytest.raises(ValueError, match=words): learn.fit_fixres(48, 1, **kwargs)
     assert not learn.seen.train and all(p.requires_grad for p in learn.model.parameters())
 
 def test_transforms_of_ones_own_and_no_validation_set():

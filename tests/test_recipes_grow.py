@@ -174,3 +174,8 @@ def test_nothing_has_it(key, words):
 def test_without_progressive_resize():
     with pytest.raises(ValueError, match='expected a `ProgressiveResize` among the callbacks'):
         learner(make_dls(*aug_transforms()), GrowWithSize({(nn.Dropout,'p'): (0,.5)})).fit(1)
+
+def test_a_function_that_returns_nothing():
+    learn = learner(make_dls(), pr(), GrowWithSize({(nn.Dropout,'p'): lambda share: None}))
+    with pytest.raises(ValueError, match='`values`=.*for `p` of Dropout a function that returns a value; called with 0 it returned None'): learn.fit(1)
+    assert not learn.seen.train

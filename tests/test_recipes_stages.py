@@ -287,3 +287,38 @@ def test_numbers_of_numpy_and_an_optimizer_with_slow_weights(tmp_path):
 def test_trackers_end_and_keep_a_stage_of_their_own(tmp_path):
     learn = run([(16,16,3),(24,16,3)], get_dls, cbs=[EarlyStoppingCallback(patience=1, min_delta=9.), SaveModelCallback()], learn=new(path=tmp_path))
     assert len(learn.recorder.values)==4 and [s for s,_ in learn.seen.train]==[16]*4 + [24]*4
+
+@pytest.mark.parametrize('tracker', [lambda: EarlyStoppingCallback(patience=9), lambda: SaveModelCallback(every_epoch=True), SaveModelCallback, lambda: ReduceLROnPlateau(patience=9)])
+def test_trackers_leave_out_the_epochs_that_are_trained_already(tmp_path, tracker):
+    class Stop(Callback):
+        def after_batch(self):
+            if self.training and self.train_iter==3: raise KeyboardInterrupt   # in the second epoch of the first stage
+    def one(): return learner(get_dls(16, 16), tracker(), path=tmp_path, metrics=accuracy)
+    with pytest.raises(KeyboardInterrupt): run(stages(), get_dls, save=tmp_path/'save', cbs=Stop(), learn=one())
+    learn = run(stages(), get_dls, save=tmp_path/'save', learn=one())
+    assert len(learn.recorder.values)==5 and len(learn.seen.train)==12 and all(cb.run for cb in learn.cbs)
+
+@pytest.mark.parametrize('kwargs,words', [
+    (dict(stages=[*table[:2], Stage(32, 8, 1, pct_strat=.1)]), '`pct_strat`=0.1: expected an argument of `fit_one_cycle`, one of div, '),
+    (dict(stages=[*table[:2], Stage(32, 8, 1, fit='fine_tune', freeze_epoch=1)]), '`freeze_epoch`=1: expected an argument of `fine_tune`'),
+    (dict(stages=[(32,8)]), 'tuples of 3 to 5 of its arguments'),
+    (dict(save=5), '`save`=5: expected a folder, or None'),
+    (dict(save='/proc/none'), "`save`='/proc/none': expected a folder that can be made"),
+    (dict(get_dls=lambda size: None), '`get_dls`=.*: expected a function of `size` and `bs`')])
+def test_mistakes_are_found_before_the_first_stage(kwargs, words):
+    learn,kwargs = new(),{'stages': table, 'get_dls': get_dls, **kwargs}
+    with pytest.raises(ValueError, match=words): run(kwargs.pop('stages'), kwargs.pop('get_dls'), learn=learn, **kwargs)
+    assert not learn.seen.train
+
+class Extra(nn.Module):
+    "Holds a tensor of fastai's, or a set, in its state"
+    def __init__(self, extra): super().__init__(); self.m,self.extra = small_model(),extra; self.register_buffer('mean', TensorImage(torch.rand(3)))
+    def forward(self, x): return self.m(x)
+    def get_extra_state(self): return self.extra
+    def set_extra_state(self, o): pass
+
+def test_a_checkpoint_can_be_read_again(tmp_path):
+    run([(16,16,1)], get_dls, save=tmp_path/'a', learn=new(model=Extra(np.float64(.5))))
+    assert not run([(16,16,1)], get_dls, save=tmp_path/'a', learn=new(model=Extra(np.float64(.5)))).seen.train
+    with pytest.warns(UserWarning, match='`save`: the checkpoint cannot be read again, so this training cannot be resumed'):
+        run([(16,16,1)], get_dls, save=tmp_path/'b', learn=new(model=Extra(PILImage.create(np.zeros((2,2), dtype=np.uint8)))))
