@@ -79,7 +79,7 @@ def classify(a, dls=None, **kwargs):
 fused = partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True))
 
 def published(a):
-    "The same with the loss and the optimizer of fastxtend's published benchmark, or PyTorch's fused AdamW, whose steps are launched faster"
+    "The same with the loss and the optimizer of fastxtend's published benchmark, or PyTorch's fused AdamW, which launches fewer kernels per step"
     learn = classify(a, opt_func=fused if a.get('opt')=='fused' else ranger, loss_func=CrossEntropyLossFlat(label_smoothing=.1))
     return learn.to_channelslast(use_amp=torch.cuda.is_available()) if a.get('precision')=='fp16' else learn
 
@@ -223,7 +223,7 @@ class Experiment:
     needs:tuple = () # Packages to install beside the usual; a smoke run does without
     reference:str = 'full' # The arm that the others are compared with, if they are
     metric:str = 'accuracy'
-    timing:dict|None = field(default_factory=dict) # Other arguments where seconds are measured; None: each training measures both
+    timing:dict|None = field(default_factory=dict) # Other arguments where seconds are measured; None: every training measures both seconds and the metric
     smoke:dict = field(default_factory=dict) # Other arguments for a run that only shows that it runs
 
 # ---- the table

@@ -125,7 +125,7 @@ def todo(name, rows, a, seeds, first, kind, device, threads, arms=None):
     e,found = experiments[name],{}
     def key(r): return json.dumps([r[k] for k in identity], sort_keys=True)
     for r in rows:
-        if kind!='seconds' or (r['device']==device and r['idle'] is not False): found.setdefault(key(r), set()).add(r['device'])
+        if kind=='accuracy' or (r['device']==device and r['idle'] is not False): found.setdefault(key(r), set()).add(r['device'])
     for seed,order in interleaved(arms or e.arms, seeds, first):
         wanted = {}
         for arm in dict.fromkeys([*order, e.reference]):

@@ -416,7 +416,7 @@ class ItemsBackend(SizeBackend):
         return items_at(self.ratio(size), self.dl.dataset)
 
     def to_size(self, b, size):
-        "Resize the batch, unless its items were made small: images of another full size are small then, too, by the same ratio"
+        "Resize the batch, unless its items were made small; images of another full size were then shrunk by the same ratio"
         return to_device(b, self.device) if self.small_items and self.spec and self.spec.size(b) else super().to_size(b, size)
 
 # %% ../nbs/05_backends.ipynb #6e7bf3bb
@@ -425,7 +425,7 @@ def check_decoder(
     name:str, # Its name
 ):
     "Raise `ValueError` unless `decoder` has a size to set"
-    accepted = 'a decoder with an `output_size`, or a function of (height, width) that sets a size'
+    accepted = 'a decoder with an `output_size`, or a function of one tuple `(height, width)` that sets a size'
     expect(callable(decoder) or hasattr(decoder, 'output_size'), name, decoder, accepted)
     if hasattr(decoder, 'output_size'): return
     try: inspect.signature(decoder).bind((1,1))

@@ -89,10 +89,10 @@ def leaves(
 def _is_float_or_byte(x): return isinstance(x, torch.Tensor) and (x.is_floating_point() or x.dtype==torch.uint8)
 
 def is_channels_last(x) -> bool:
-    "Return True for a tensor `(N, H, W, C)`: C is at most 4 and H more than that, or H and W are the same and C is at most a quarter of them"
+    "Return True for a tensor `(N, H, W, C)`: C is at most 4 and H is larger, or H equals W and C is at most a quarter of H"
     if not isinstance(x, torch.Tensor) or x.ndim not in (4,5) or x.is_nested: return False
     h,w,c = x.shape[-3:]
-    return c<=4<h or h==w>=4*c
+    return c<=4<h or x.ndim==4 and h==w>=4*c
 
 def is_image(x) -> bool:
     "Return True for a tensor `(N, C, H, W)` of floats or bytes, or with one more dimension for clips and volumes"
@@ -115,7 +115,7 @@ def is_mask(y) -> bool:
 
 # %% ../nbs/02_batch.ipynb #cecc28ef
 def _is_readable(t):
-    "Return True for a tensor whose values PyTorch can compare: not nested, not sparse, and no float of 8 bits"
+    "Return True for a tensor whose values PyTorch can compare: not nested, not sparse, and not an 8-bit float"
     return isinstance(t, torch.Tensor) and t.layout==torch.strided and not t.is_nested and not (t.is_floating_point() and t.element_size()<2)
 
 def _is_whole(t): return not t.is_floating_point() or t.numel()>0 and bool((t==t.round()).all())
@@ -293,7 +293,7 @@ class _RoleFinder:
         return 'peaks' if _has_peaks(t) and not self._is_like_image(t) else 'image'
 
     def _is_like_image(self, t):
-        "Return True for an image with few bright pixels, as the output of a network: it has colors, or its input has few of them, too"
+        "Return True for a mostly dark image that is no heatmap: it has three channels, or the input is mostly dark, too"
         if t.ndim!=4 or tuple(t.shape[-2:]) not in self.sizes: return False
         return t.shape[1]==3 or t.shape[1:]==self.image.shape[1:] and t.dtype==self.image.dtype and _has_peaks(self.image)
 

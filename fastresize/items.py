@@ -32,7 +32,7 @@ from .probe import run_batch_tfms
 class Undecodable(OSError): "An image file that cannot be decoded"
 
 def _file_id(fn):
-    "Return what tells if the file at path `fn` is still the same, or None without such a file"
+    "Return an identifier of the present version of file `fn`, or None if there is no such file"
     try: s = os.stat(fn)
     except (OSError,TypeError,ValueError): return
     return f'{os.path.abspath(fn)} {s.st_ino} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_size}'
@@ -244,7 +244,7 @@ def patch_fastai():
     finally: _patch(-1)
 
 def _with_retry(do_item, i):
-    "Call `do_item(i)`; if that fails with files that are decoded on demand, call it again with files decoded when they are opened"
+    "Call `do_item(i)`; if it fails while files are decoded on demand, call it again with files decoded when they are opened"
     states = random.getstate(),np.random.get_state(),torch.get_rng_state()
     try: return do_item(i)
     except Exception:

@@ -13,7 +13,7 @@ except ModuleNotFoundError as e:
     raise ImportError("`fastresize.lightning` needs the package `lightning`: pip install lightning") from e
 
 import math, warnings
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -174,12 +174,15 @@ def _dry_run(run, batch, full_size):
 
 @contextmanager
 def _optimizers_as_before(trainer):
-    "Restore the learning rates and the other options of the optimizers after this context, which a step may set itself"
-    with ExitStack() as stack:
-        for group in (g for opt in trainer.optimizers for g in opt.param_groups):
-            held = {k: v.clone() if isinstance(v, torch.Tensor) else v for k,v in group.items() if k!='params'}
-            stack.callback(group.update, held)
-        yield
+    "Restore learning rates and other options of the optimizers after this context, because a step may change them"
+    groups = [(g,{**g}) for opt in trainer.optimizers for g in opt.param_groups]
+    tensors = [(v,v.clone()) for _,old in groups for v in old.values() if isinstance(v, torch.Tensor)]
+    try: yield
+    finally:
+        for g,old in groups:
+            g.clear()
+            g.update(old)
+        for v,old in tensors: v.copy_(old)
 
 class _Idle(GetAttr):
     "Wrap an optimizer, a scheduler or a trainer, so that `step` and `zero_grad` change nothing and nothing is logged"
@@ -349,14 +352,16 @@ class ProgressiveResizeCallback(L.Callback):
         self.run = None
 
     def on_exception(self, trainer, pl_module, exception):
-        "Undo all changes, and add advice to the error if it came with the first batch of a size"
+        "Undo all changes, and add advice to the error if it was raised in the first batch of a size"
         run = self._active
         if run and trainer.training and run.size not in (None, run.schedule.final, *run.trained_sizes) and isinstance(exception, Exception):
             append_advice(exception, run.image_size, type(self).__name__)
         self.teardown(trainer, pl_module, 'fit')
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_after_backward(self, trainer, pl_module):
         if self.run is not None and self.run.size is not None: self.run.trained_sizes.add(self.run.size)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx): self.on_after_backward(trainer, pl_module)
 
     @property
     def name(self): raise AttributeError('`ProgressiveResizeCallback` is for a Lightning `Trainer`: with a fastai `Learner`, use `ProgressiveResize`')   # fastai asks for it
@@ -377,13 +382,14 @@ class ProgressiveResizeCallback(L.Callback):
         announce(run)
 
     def on_train_epoch_start(self, trainer, pl_module):
-        "Empty the CUDA cache before an epoch with a new size; if the epoch is not validated, let trackers compare it by its last size"
+        "Empty the CUDA cache before an epoch with a new size; in an epoch without validation, have trackers compare by its last size"
         run = self._active
         if not run: return
         run.length.n_batch = run.n_batch
         every = trainer.check_val_every_n_epoch or 1   # None: validation comes after a number of batches
         validates = trainer.enable_validation and (trainer.current_epoch+1)%every==0
-        if not validates and not run.length.is_clocked: self._judge(run.sizes()[-1])
+        compares = not validates and (self.resize_valid or not trainer.enable_validation)   # at full size, validation needs nothing forgotten
+        if compares and not run.length.is_clocked: self._judge(run.sizes()[-1])
         if self.empty_cache and self.current_size!=run.size_now(): torch.cuda.empty_cache()
 
     def on_train_epoch_end(self, trainer, pl_module):

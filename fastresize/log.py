@@ -8,12 +8,12 @@ __all__ = ['mark', 'seconds_between', 'launch_advice', 'BatchTimer', 'Trackers',
 
 # %% ../nbs/12_log.ipynb #d386d3ff
 import math, os, sys
-from operator import itemgetter
 from time import perf_counter
 from types import SimpleNamespace
 from weakref import WeakSet
 
 import numpy as np, torch
+from fastcore.basics import noop
 
 from .check import size_str
 from .learner import exporting
@@ -219,7 +219,7 @@ class SizeLog:
     __call__ = write
 
     def __reduce_ex__(self, protocol):   # an exported learner has its own logger instead
-        return (itemgetter(0),((self.learn.logger,),)) if exporting(self.learn) else super().__reduce_ex__(protocol)
+        return (noop,(self.learn.logger,)) if exporting(self.learn) else super().__reduce_ex__(protocol)
 
     def close(self):
         "Restore the recorder"

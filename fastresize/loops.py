@@ -81,7 +81,7 @@ class SizedLoader(GetAttr):
             res = method(*args, **kwargs)
             if res is self.loader: return self
             if not isinstance(res, (type(self.loader),DataLoader)): return res
-            raise _NotToBeTaken(f'`sized_loader`: `{k}` returns a loader without scheduled sizes. Call it on the loader before: sized_loader(loader.{k}(...), ...)')
+            raise _NotToBeTaken(f'`sized_loader`: `{k}` returns a loader without scheduled sizes. Call it on the original loader first: sized_loader(loader.{k}(...), ...)')
         return call
 
     def __getattr__(self, k):
@@ -111,7 +111,7 @@ class SizedLoader(GetAttr):
         "Set the epoch of the next pass, also in the samplers that have a `set_epoch`"
         n = len(self.sizes(epoch))
         expect(is_int(skip) and 0<=skip<=n, 'skip', skip, f'a number of batches of one epoch, 0 to {n}')
-        self._next,self._skip,self._n_ahead,self._set = epoch,skip,0,True
+        self._next,self._skip,self._n_ahead,self._set,self._passing = epoch,skip,0,True,None
         batches = self.loader.__dict__.get('batch_sampler') if hasattr(self.loader, '__dict__') else None
         listeners = [getattr(self.loader, 'sampler', None), batches, getattr(batches, 'sampler', None)]
         if hasattr(self.loader, 'set_epoch'): listeners = [self.loader]   # it calls `set_epoch` of its samplers itself
@@ -255,7 +255,7 @@ def sized_loader(
     expect(optimizer is None or max_bs, 'optimizer', type(optimizer), 'None without `max_bs`, because learning rates scale only with larger batches')
     try: device = device if device is None else torch.device(device)
     except (RuntimeError,TypeError): expect(False, 'device', device, "a device of PyTorch, such as 'cuda'")
-    expect(device is None or device.type!='cuda' or torch.cuda.is_available(), 'device', str(device), 'a device that PyTorch finds here, which has no CUDA')
+    expect(device is None or device.type!='cuda' or torch.cuda.is_available(), 'device', str(device), 'a device that is available here: PyTorch finds no CUDA device')
 
     new_spec = partial(spec_and_warning, warn=warn, method=method, pictures=pictures, resize_targ=resize_targ)
     backend = backend_for(loader, args, set_size, per_batch, new_spec=new_spec, device=device)

@@ -292,7 +292,7 @@ def choose_arguments(
         return Suggestion(None, 1., [_why_full_size(measured)])
     loaders = [(args,p) for args,p in (((), measured), (('resize_items',), measured.with_items), (('resize_items','cache_items'), measured.with_cache)) if p]
     options = [(args, o, _growing_from(p, o, fixed)) for args,p in loaders for o in initials] or [(args, None, p) for args,p in loaders]
-    options = [o for o in options if o[2].reaches_full_size]
+    if not {'finish','schedule'} & {*fixed}: options = [o for o in options if o[2].reaches_full_size]
     if not options: return Suggestion(None, 1., ['the training has too few batches to grow to full size'])
     best = min(p.total for *_,p in options)
     args,initial,p = next(o for o in options if o[2].total<=_tolerance*best)

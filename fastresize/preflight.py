@@ -117,12 +117,13 @@ def step_spec(
 
 def _copy_tensor(t):
     res = t.detach().clone()
+    res.__dict__.update(t.__dict__)
     return res.requires_grad_() if t.requires_grad else res
 
 def copy_batch(
     b, # A batch
 ): # A new batch like `b`
-    "Copy the tensors of batch `b` and what holds them, for a step that may change them in place or compute their gradients"
+    "Copy batch `b` and its tensors, for a step that may change them in place or compute their gradients"
     return map_tensors(_copy_tensor, b)
 
 def at_size(
@@ -131,7 +132,7 @@ def at_size(
     yb:tuple, # Targets
     size:tuple, # `(height, width)` in pixels
 ) -> tuple: # Inputs and targets
-    "Return a new batch like one that is ready for the model, with images resized by nearest neighbor"
+    "Copy a batch that is ready for the model, with its images resized by nearest neighbor"
     b = copy_batch(resize_with(spec, (*xb,*yb), size, mode='nearest'))
     return b[:len(xb)],b[len(xb):]
 
@@ -305,10 +306,10 @@ def append_advice(
     name:str, # Name of the callback that has set it
     in_step:bool=True, # False: raised before the model got the batch
 ):
-    "Append advice to the message of `e`, because the size may have caused it; except for a `SizeError`, and if memory ran out"
+    "Add advice to the message of `e`, unless it is a `SizeError` or memory ran out: the size may be the cause"
     if isinstance(e, SizeError) or is_oom(e): return
-    advice = size_advice.split(' `try_sizes')[0] if in_step else 'A callback or hook that prepares the batch must accept images of every size, and resize images or masks of its own to that of the batch'
-    message = f'This was the first batch with images of {list(size or ())}. If the training works without `{name}`: {advice[0].lower()}{advice[1:]}'
+    advice = size_advice.split(' `try_sizes')[0] if in_step else 'A callback or hook that prepares the batch must accept images of every size, and resize its own images or masks to the size of the batch'
+    message = f'This was the first batch with images of {list(size or ())}. If training works without `{name}`, the size may be the cause: {advice[0].lower()}{advice[1:]}'
     if not e.args: e.args = (message,)
     elif len(e.args)==1 and isinstance(e.args[0], str): e.args = (f'{e.args[0]}\n\n{message}',)
 
@@ -383,10 +384,11 @@ class _Trial:
     def loss_fails(self, yb):
         with torch.set_grad_enabled(self.gradients): return _raised(_loss, self.learn, self.loss, self.pred, yb)[1]
 
-    def first_fails(self, xb, yb):
-        "Return what the model and what the loss raises at full size, or None for each. A penalty on gradients, for instance, needs gradients"
+    def full_size_errors(self, xb, yb):
+        "Return the exceptions of model and loss at full size, or None for each. If one fails, try again with gradients, which a gradient penalty needs"
         for self.gradients in (False,True):
-            e,loss_e = self.model_fails(xb),self.loss_fails(copy_batch(yb))
+            e = self.model_fails(xb)
+            loss_e = None if e else self.loss_fails(copy_batch(yb))
             if not (e or loss_e): return None,None
         self.gradients = False
         return e,loss_e
@@ -398,7 +400,7 @@ class _Trial:
 
 def _try_all(trial, spec, xb, yb, sizes, n):
     x,full_y = at_size(spec, xb, yb, sizes[-1])
-    e,loss_e = trial.first_fails(x, full_y)
+    e,loss_e = trial.full_size_errors(x, full_y)
     if e: return f'the model does not take {count_str(n, "item")} of its first batch at full size ({first_line(e)})',False
     y,with_loss = copy_batch(full_y),loss_e is None
     if trial.validates and trial.evaluation_fails(x):

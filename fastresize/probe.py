@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import accumulate, islice
 
 import numpy as np
 import torch
@@ -163,12 +163,14 @@ def _restore_container(o):
         (o.extend if isinstance(o, (list,deque)) else o.update)(old)
     return restore,list(islice(o.values() if isinstance(o, dict) else o, _max_members))
 
-def _is_small(t): return (t.size if isinstance(t, np.ndarray) else t.numel())<=_max_elements
+def _is_array(o): return isinstance(o, (torch.Tensor,np.ndarray))
 
-def _copied_array(t): return t.copy() if isinstance(t, np.ndarray) else t.detach().clone()
+def _n_elements(t): return t.size if isinstance(t, np.ndarray) else t.numel()
+
+def _is_small(t): return _n_elements(t)<=_max_elements
 
 def _restore_array(t):
-    old = _copied_array(t)
+    old = t.copy() if isinstance(t, np.ndarray) else t.detach().clone()
     def restore():
         if isinstance(t, np.ndarray): np.array_equal(t, old) or np.copyto(t, old)
         elif t.shape==old.shape and not torch.equal(t.detach(), old): t.data.copy_(old)
@@ -182,8 +184,9 @@ def _restore_gradient(t):
     return restore
 
 def _restore_tensor(t):
-    has_gradient = isinstance(t, torch.Tensor) and t.is_leaf and t.requires_grad
-    restorers = [_restore_array(t)]*_is_small(t) + [_restore_gradient(t)]*has_gradient
+    restorers = []
+    if _is_small(t): restorers.append(_restore_array(t))
+    if isinstance(t, torch.Tensor) and t.is_leaf and t.requires_grad: restorers.append(_restore_gradient(t))
     def restore():
         for f in restorers: f()
     return restore,()
@@ -203,7 +206,7 @@ def _restorer(o):
     if isinstance(o, type): return _restore_class(o) if _is_user_code(o) else (None,())
     if isinstance(o, tuple): return None,o[:_max_members]
     if type(o) in _restored: return _restore_container(o)
-    if isinstance(o, (torch.Tensor,np.ndarray)): return _restore_tensor(o)
+    if _is_array(o): return _restore_tensor(o)
     for kind,(get_state,set_state) in _states.items():
         if isinstance(o, kind): return partial(set_state, o, get_state(o)),()
     return _restore_object(o)
@@ -220,7 +223,7 @@ _restored = list,dict,set,deque,defaultdict,OrderedDict,Counter
 def code_of(
     model:nn.Module, # Any model
 ) -> list: # Classes and functions
-    "List the user's classes among the layers of `model`, and the functions that its layers call, for `as_before`: they may change what the model does not hold"
+    "List the user's layer classes in `model`, and the functions that its layers hold, for `as_before`: they may change state outside the model"
     held = [v for m in model.modules() for v in vars(m).values() if isinstance(v, (types.FunctionType,types.MethodType,partial))]
     return [*{k: k for m in model.modules() for k in _user_classes(type(m))}, *held]
 
@@ -233,6 +236,7 @@ def as_before(
     while level and len(seen)<_max_objects:
         members = []
         for o in level:
+            if len(seen)>=_max_objects: break
             if id(o) in seen or o is None or _is_left_alone(o) and id(o) not in given: continue
             seen[id(o)] = o
             with suppress(Exception):   # what is unusual is left as it is
@@ -276,7 +280,7 @@ def is_single_pass(
     iterators = [i for i in walk_objects(o, skip=(nn.Module,)) if isinstance(i, Iterator)]
     return any(not isinstance(i, _copied) and not hasattr(i, 'seek') for i in iterators)
 
-_shared = str,bytes,int,float,type,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
+_shared = str,bytes,int,float,type,torch.Tensor,np.ndarray,nn.Module,types.FunctionType,types.MethodType,types.ModuleType,random.Random
 
 @lru_cache
 def _without_del(cls):
@@ -292,7 +296,7 @@ def scratch_copy(
     depth:int=6, # How deep to copy
     memo:dict=None, # `(copy, original)` of everything that is copied already, by the id of the original
 ):
-    "Copy `o` so that changes of the copy leave no trace: objects, short lists, and arrays of up to a million elements are copied, larger ones and models are shared"
+    "Copy `o` so that changes of the copy leave no trace: objects and short lists are copied, tensors, arrays and models are shared"
     if not depth or o is None or isinstance(o, _shared): return o
     memo = {} if memo is None else memo
     if id(o) in memo: return memo[id(o)][0]
@@ -300,7 +304,6 @@ def scratch_copy(
         memo[id(o)] = res,o   # keeps `o` alive while its id is a key
         return res
     try:
-        if isinstance(o, (torch.Tensor,np.ndarray)): return remember(_copied_array(o) if _is_small(o) else o)
         if type(o) is tuple: return remember(tuple(scratch_copy(p, depth-1, memo) for p in o) if len(o)<=100 else o)
         if type(o) in (list,dict) and len(o)>100: return remember(copy(o))
         if type(o) is list:
@@ -340,11 +343,16 @@ def with_split_idx(
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
         for k in new_attrs: dl.__dict__.pop(k, None)
 
-_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, the dataset, and the code that makes items
+_scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, the dataset, and what `as_before` restores
 
 def _user_code(objs):
     "List the user's classes and functions among `objs`"
     return [*{k: k for o in objs for k in _user_classes(type(o))}, *(o for o in objs if isinstance(o, types.FunctionType) and _is_user_code(o))]
+
+def _small_arrays(objs):
+    "List the smallest arrays that `objs` hold, together up to a million elements"
+    arrays = sorted({id(a): a for o in objs for a in _members(o) if _is_array(a)}.values(), key=_n_elements)
+    return [a for a,n in zip(arrays, accumulate(map(_n_elements, arrays))) if n<=_max_elements]
 
 @contextmanager
 def scratch_dataset(
@@ -357,7 +365,7 @@ def scratch_dataset(
         return
     dataset,found = dl.dataset,walk_objects(dl, depth=10, skip=(nn.Module,))
     try:
-        _scratch[id(dl)] = _generators(found),is_single_pass(dataset),dataset,_user_code(found)
+        _scratch[id(dl)] = _generators(found),is_single_pass(dataset),dataset,[*_user_code(found), *_small_arrays(found)]
         dl.__dict__['dataset'] = scratch_copy(dataset)
         yield
     finally:
@@ -370,8 +378,8 @@ def isolated(
 ):
     "Read items of `dl` in this context without side effects. Yields True if that would consume an item"
     with scratch_dataset(dl):
-        generators,single_pass,_,code = _scratch.get(id(dl), ((),False,None,()))
-        with no_trace(generators=generators), as_before(*code), with_split_idx(dl): yield single_pass
+        generators,single_pass,_,restored = _scratch.get(id(dl), ((),False,None,()))
+        with no_trace(generators=generators), as_before(*restored), with_split_idx(dl): yield single_pass
 
 # %% ../nbs/04_probe.ipynb #cf85b26f
 def _spaced_indices(dl, n): return [*range(0, len(dl.dataset), max(1, len(dl.dataset)//n))]

@@ -148,7 +148,7 @@ def _check_stages(stages, shrink):
     "Return `stages` as a list of `Stage`, or raise `ValueError`"
     expect(isinstance(stages, Iterable) and not isinstance(stages, (str,dict)), 'stages', stages, 'a list of `Stage`')
     res = [Stage(*s) if is_sequence(s) and 3<=len(s)<=5 else s for s in stages]
-    expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one `Stage` or more, or tuples of 3 to 5 of its arguments')
+    expect(res and all(isinstance(s, Stage) for s in res), 'stages', res, 'one or more `Stage`s, or tuples of the first 3 to 5 arguments of `Stage`')
     pairs = [(a.size,b.size) for a,b in zip(res, res[1:])]
     shrinking = next((f'{size_str(a)} to {size_str(b)}' for a,b in pairs if a[0]>b[0] or a[1]>b[1]), None)
     expect(shrink or not shrinking, 'stages', res, f'sizes that do not shrink, as from {shrinking} px; `shrink=True` allows it')
@@ -167,7 +167,8 @@ def _check_kwargs(f, name, kwargs):
     "Raise `ValueError` for an argument that the learner's method `f` does not take"
     params = signature(f).parameters
     if any(p.kind is p.VAR_KEYWORD for p in params.values()): return
-    for k,v in kwargs.items(): expect(k in params, k, v, f'an argument of `{name}`, one of {", ".join([*params][2:])}')
+    names = [*params][2:]   # epochs and learning rate come by position
+    for k,v in kwargs.items(): expect(k in names, k, v, f'an argument of `{name}`: {", ".join(names)}')
 
 def _check_lr(lr):
     ends = [o for o in (lr.start,lr.stop) if o is not None] if isinstance(lr, slice) else [lr]
@@ -228,7 +229,7 @@ class _StageLog(Callback):
         folder = self.file.parent
         expect(not folder.exists() or folder.is_dir(), 'save', str(folder), 'a folder')
         try: folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e: expect(False, 'save', str(folder), f'a folder that can be made ({e})')
+        except OSError as e: expect(False, 'save', str(folder), f'a folder that can be created ({e})')
         if not self.file.exists(): return
         try:
             state = torch.load(self.file, map_location='cpu', weights_only=True)
@@ -256,11 +257,11 @@ class _StageLog(Callback):
         self._check_first()
 
     def _check_first(self):
-        "Warn if the first checkpoint cannot be read again"
+        "Warn if the first checkpoint cannot be read back"
         if self.has_written: return
         self.has_written = True
-        try: torch.load(self.file, map_location='cpu', weights_only=True)
-        except Exception as e: warn(f'`save`: the checkpoint cannot be read again, so this training cannot be resumed, because the model or the optimizer holds objects that are no tensors ({first_line(e)})')
+        try: torch.load(self.file, map_location='cpu', weights_only=True, mmap=True)
+        except Exception as e: warn(f'`save`: this training cannot be resumed, because its checkpoint cannot be read back: the model or the optimizer contains objects that are not tensors ({first_line(e)})')
 
     def load(self):
         "Load the checkpoint into model and optimizer"
@@ -357,7 +358,7 @@ def fit_stages(self:Learner,
     stages,orig_dls = _check_stages(stages, shrink),self.dls
     methods = [_method(self, s.fit or fit, s.size) for s in stages]
     ok = callable(get_dls) and (_takes(get_dls, size=1, bs=1) or _takes(get_dls, 1, 1))
-    expect(ok, 'get_dls', get_dls, 'a function of `size` and `bs` that gives loaders')
+    expect(ok, 'get_dls', get_dls, 'a function of `size` and `bs` that returns loaders')
     expect(save is None or isinstance(save, (str,os.PathLike)), 'save', save, 'a folder, or None')
     for s,(f,_) in zip(stages, methods): _check_kwargs(f, s.fit or fit, s.fit_kwargs)
     first = methods[0][1] if stages[0].lr is None else stages[0].lr
@@ -433,7 +434,7 @@ class GrowWithSize(WrapsLoader):
 
     def _call(self, key, f, share):
         v = f(share)
-        expect(v is not None, 'values', f, f'for {_name(*key)} a function that returns a value; called with {share:.3g} it returned None')
+        expect(v is not None, 'values', f, f'a function that returns a value for {_name(*key)}; for a share of {share:.3g} it returned None')
         return v
 
     def before_fit(self):
@@ -443,7 +444,7 @@ class GrowWithSize(WrapsLoader):
             raise ValueError('`GrowWithSize`: expected a `ProgressiveResize` among the callbacks, whose sizes it follows')
         owners = [cb for cb in self.learn.cbs if cb is not self] + [unwrap_dl(self.dls.train), *self.model.modules()]
         self.found = [_find_all(owners, *k) for k in self.values]
-        for share in (0.,1.): self.at(share)   # a wrong value is found now
+        for share in (0.,1.): self.at(share)   # finds a wrong value before the training
 
     def before_train(self):
         "Wrap the loader to set the values before each batch is made"

@@ -27,13 +27,13 @@ _cancels = CancelBatchException,CancelEpochException,CancelFitException,CancelTr
 class FirstSteps:
     """Check a training run: a dry run and a trial of all sizes before its first step, then the first step of each size
 
-    `on_batch` is called with each batch; if its size is new, it replaces `learn.one_batch`, and `learn._do_one_batch` until the step begins."""
+    `on_batch` is called with each batch; if its size is new, it replaces `learn.one_batch` for that batch, and `learn._do_one_batch` until the step begins."""
     def __init__(self,
         run, # A `LearnerRun`
         say, # Called with a message for the user
     ):
         self.run,self.learn,self.args,self.say = run,run.learn,run.args,say
-        self.known_sizes,self.tried,self.step,self.one_batch,self.pending,self.spec = set(),None,None,None,None,None
+        self.known_sizes,self.tried,self.step,self.one_batch,self.pending,self.spec,self.done = set(),None,None,None,None,None,False
         run.train.keep_original = True
 
     def on_batch(self,
@@ -58,20 +58,23 @@ class FirstSteps:
             if self.tried is None: self._preflight()
             self.run.train.keep_original,self.run.train.original = False,None
             learn._do_one_batch()
+            self.done = True
         def one_batch(j, b):
-            self._end_one_batch(j>=i)
+            if j<i: return type(learn).one_batch(learn, j, b)   # an earlier batch
+            self._end_one_batch()
+            self.done = False
             try: type(learn).one_batch(learn, j, b)
             except _cancels: raise
             except Exception as e:
-                if size!=self.run.schedule.final and j>=i: append_advice(e, loaded_size, 'ProgressiveResize', in_step=not self.pending)
+                if size!=self.run.schedule.final and not self.done: append_advice(e, loaded_size, 'ProgressiveResize', in_step=not self.pending)
                 self.close()
                 raise
         self.known_sizes.add(size)
         self.pending,learn._do_one_batch,self.step = size,step,step
         if 'one_batch' not in learn.__dict__: learn.one_batch = self.one_batch = one_batch
 
-    def _end_one_batch(self, ends=True):
-        if ends and self.one_batch and self.learn.__dict__.get('one_batch') is self.one_batch: self.learn.__dict__.pop('one_batch')
+    def _end_one_batch(self):
+        if self.one_batch and self.learn.__dict__.get('one_batch') is self.one_batch: self.learn.__dict__.pop('one_batch')
 
     def close(self):
         "Restore the learner's `one_batch` and `_do_one_batch`"

@@ -1,6 +1,7 @@
 "What users' code changes or remembers: batches in place, gradients, learning rates, counters. A training with the callback, at one size, is bit for bit the one without it"
 import itertools
 import pytest, torch, torch.nn.functional as F, torch.utils.data as tud
+from fastresize.batch import BatchSpec
 from fastresize.loops import sized_loader
 from fastresize.preflight import SizeError
 from fastresize.schedule import SizeSchedule, size_schedule
@@ -77,6 +78,11 @@ def layer(name):
         return x*n[0]
     return {'class and generator': Noisy, 'closure': lambda: Lambda(count), 'module': lambda: Lambda(lambda x: outside(x))}[name]()
 
+n_losses = np.zeros(1)
+def counting(p, y):
+    n_losses[0] += 1
+    return F.cross_entropy(p, y)*float(n_losses[0])
+
 head = None
 def headed(p, y): return F.cross_entropy(head(p), y)
 def from_one(p, y):
@@ -107,6 +113,7 @@ def plain_dls(ds=None): return DataLoaders(*[tud.DataLoader(o, batch_size=8) for
 setups = {
     **{f'dataset: {k}': lambda k=k: learner(plain_dls(dataset(k))) for k in ('array','tensor','iterator','closure','class')},
     **{f'model: {k}': lambda k=k: learner(plain_dls(), model=nn.Sequential(layer(k), small_model())) for k in ('class and generator','closure','module')},
+    'loss that counts in an array': lambda: learner(plain_dls(), loss_func=counting),
     'loss with weights of its own': lambda: learner(plain_dls(), loss_func=headed, splitter=lambda m: [[*m.parameters(), *head.parameters()]]),
     'loss that changes its targets': lambda: learner(DataLoaders(*[tud.DataLoader([(x,y+1) for x,y in (Items()[i] for i in range(32))], batch_size=8)]*2), loss_func=from_one),
     'gradients of the images': lambda: learner(plain_dls(), InputGradients())}
@@ -117,6 +124,7 @@ def test_a_learner_at_one_size_trains_as_alone(name):
     def make():
         global head
         head = nn.Linear(2,2)
+        n_losses[0] = 0
         return setups[name]()
     one_size = ProgressiveResize(schedule=SizeSchedule(((64,64),)), verbose=False)
     assert losses(make)==losses(make, one_size)
@@ -141,6 +149,17 @@ def test_errors_of_callbacks_have_advice(cb, size, n):
     with pytest.raises(RuntimeError, match=rf'(?s)first batch with images of \[{size}, {size}\].*a callback or hook that prepares'):
         learn.fit(4, cbs=seen)
     assert len(seen.all)==n and not {'one_batch','_do_one_batch'} & {*vars(learn)}
+
+class Pruned(Exception): pass
+
+def test_errors_after_the_step_have_no_advice():
+    class Prune(Callback):
+        order = 90
+        def after_batch(self): raise Pruned('stop')
+    with pytest.raises(Pruned, match="after_batch`:\s*stop$|^stop$"): learner(plain_dls(), ProgressiveResize(increase_by=8, verbose=False), Prune()).fit(1)
+    class PruneCallback(L.Callback):
+        def on_train_batch_end(self, *args): raise Pruned('stop')
+    with pytest.raises(Pruned, match='^stop$'): trainer(PruneCallback(), resize()).fit(Module(), tensors())
 
 def test_switched_off_in_mid_fit():
     class Off(Callback):
@@ -250,7 +269,7 @@ def test_steps_that_need_gradients_are_tried(cls):
     fitted(one_size(), module=cls())
 
 def test_errors_of_lightning_have_advice():
-    with pytest.raises(RuntimeError, match=r'(?s)first batch with images of \[32, 32\].*without `ProgressiveResizeCallback`: adaptive pooling'):
+    with pytest.raises(RuntimeError, match=r'(?s)first batch with images of \[32, 32\].*without `ProgressiveResizeCallback`, the size may be the cause: adaptive pooling'):
         fitted(resize(try_sizes=False, preallocate=False), module=Attack())
     class Late(Module):
         def training_step(self, batch, i):
@@ -289,6 +308,32 @@ def test_trackers_of_training_metrics_with_few_validations(every):
     t = trainer(resize(), stop, max_epochs=12, check_val_every_n_epoch=every)
     t.fit(Rises(), tensors(), tensors(20))
     assert t.current_epoch==12
+
+def test_the_best_full_size_validation_is_kept(tmp_path):
+    "With validation at full size every second epoch, nothing is forgotten in between"
+    class Falls(Module):
+        def validation_step(self, batch, i): self.log('score', 1-.1*self.current_epoch, on_step=False, on_epoch=True)
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    best = ModelCheckpoint(tmp_path, monitor='score', mode='max')
+    kwargs = dict(logger=False, accelerator='cpu', devices=1, enable_progress_bar=False, enable_model_summary=False, max_epochs=8, check_val_every_n_epoch=2)
+    L.Trainer(callbacks=[resize(resize_valid=False), best], **kwargs).fit(Falls(), tensors(), tensors(20))
+    assert float(best.best_model_score)==pytest.approx(.9)
+
+def test_epochs_whose_number_of_batches_may_change_are_planned_in_epochs_if_asked():
+    module = Module()
+    trainer(resize(increase_mode='epoch'), max_steps=16, max_epochs=-1, reload_dataloaders_every_n_epochs=1).fit(module, tensors(40))
+    assert module.train_sizes[0]==(32,32) and module.train_sizes[-1]==(64,64) and len(module.train_sizes)==16
+
+def test_a_rate_in_a_tensor_stays_the_same_tensor():
+    class Tensors(OwnRate):
+        def configure_optimizers(self):
+            self.rate = torch.tensor(.1)
+            return torch.optim.Adam(self.parameters(), lr=self.rate, foreach=False)
+        def training_step(self, batch, i):
+            self.optimizers().param_groups[0]['lr'].mul_(.9)
+            return Module.training_step(self, batch, i)
+    module,t,_ = fitted(module=Tensors(), max_epochs=1)
+    assert t.optimizers[0].param_groups[0]['lr'] is module.rate and float(module.rate)==pytest.approx(.1*.9**8)
 
 def test_a_validation_step_that_takes_the_iterator():
     class Takes(Module):
@@ -330,6 +375,12 @@ def test_the_length_is_that_of_the_pass():
         for i,_ in enumerate(loader): assert len(loader)==n
         last.append(i+1==n)
     assert all(last)
+    loader.set_epoch(0)
+    batches = iter(loader)
+    next(batches)
+    assert len(loader)==4
+    loader.set_epoch(3)
+    assert len(loader)==16
 
 def test_methods_that_return_a_loader():
     wds = pytest.importorskip('webdataset')
@@ -354,6 +405,9 @@ def test_bands_in_the_last_axis_are_no_sizes():
         def __len__(self): return 16
         def __getitem__(self, i): return torch.rand(64,64,12),i%2
     with pytest.raises(ValueError, match=r'has its channels last, `permute` it'): loop_sizes(sized_loader(tud.DataLoader(Bands(), 8), size_schedule(64, 4), 4))
+
+def test_volumes_with_their_depth_last_are_images():
+    assert BatchSpec((torch.rand(2,1,64,64,16),torch.arange(2))).size((torch.rand(2,1,64,64,16),torch.arange(2)))==(64,16)
 
 def test_dark_images_as_targets():
     "An autoencoder of pictures with few bright pixels gets the same picture twice; a heatmap keeps its peaks"

@@ -478,3 +478,8 @@ def test_too_few_batches_to_grow(clock, capsys, n_epoch, n, bs):
     learn.fit(n_epoch)
     assert {*learn.seen.train}=={(128,128)} and chosen(learn) is None
     assert 'Stay at full size: the training has too few batches to grow to full size.' in capsys.readouterr().out
+
+def test_a_finish_of_the_user_is_kept(clock):
+    learn = auto(128, clock, finish=1.)
+    learn.fit(4)
+    assert chosen(learn)['finish']==1. and learn.seen.train[0]==(64,64)

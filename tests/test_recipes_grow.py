@@ -177,5 +177,5 @@ def test_without_progressive_resize():
 
 def test_a_function_that_returns_nothing():
     learn = learner(make_dls(), pr(), GrowWithSize({(nn.Dropout,'p'): lambda share: None}))
-    with pytest.raises(ValueError, match='`values`=.*for `p` of Dropout a function that returns a value; called with 0 it returned None'): learn.fit(1)
+    with pytest.raises(ValueError, match='`values`=.*a function that returns a value for `p` of Dropout; for a share of 0 it returned None'): learn.fit(1)
     assert not learn.seen.train

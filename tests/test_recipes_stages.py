@@ -231,7 +231,7 @@ def test_stages_that_make_no_training():
                       ((16,8,1.5), '`epochs`=1.5'), ((16,8,1,-1), '`lr`=-1: expected a number above 0'), ((16,-8,1), '`bs`=-8')):
         with pytest.raises(ValueError, match=words): Stage(*bad)
     learn = new()
-    for bad,words in (([], '`stages`=.*: expected one `Stage` or more'), ('16', 'expected a list of `Stage`'), ([16], 'expected one `Stage`'),
+    for bad,words in (([], '`stages`=.*: expected one or more `Stage`s'), ('16', 'expected a list of `Stage`'), ([16], 'expected one or more `Stage`s'),
                       ([(32,8,1),(16,8,1)], 'sizes that do not shrink, as from 32 to 16 px; `shrink=True` allows it')):
         with pytest.raises(ValueError, match=words): run(bad, get_dls, learn=learn)
     assert not learn.seen.train
@@ -299,11 +299,12 @@ def test_trackers_leave_out_the_epochs_that_are_trained_already(tmp_path, tracke
     assert len(learn.recorder.values)==5 and len(learn.seen.train)==12 and all(cb.run for cb in learn.cbs)
 
 @pytest.mark.parametrize('kwargs,words', [
-    (dict(stages=[*table[:2], Stage(32, 8, 1, pct_strat=.1)]), '`pct_strat`=0.1: expected an argument of `fit_one_cycle`, one of div, '),
+    (dict(stages=[*table[:2], Stage(32, 8, 1, pct_strat=.1)]), '`pct_strat`=0.1: expected an argument of `fit_one_cycle`: div, '),
     (dict(stages=[*table[:2], Stage(32, 8, 1, fit='fine_tune', freeze_epoch=1)]), '`freeze_epoch`=1: expected an argument of `fine_tune`'),
-    (dict(stages=[(32,8)]), 'tuples of 3 to 5 of its arguments'),
+    (dict(stages=[(32,8)]), 'tuples of the first 3 to 5 arguments of `Stage`'),
+    (dict(stages=[*table[:2], Stage(32, 8, 1, lr_max=.1)]), '`lr_max`=0.1: expected an argument of `fit_one_cycle`'),
     (dict(save=5), '`save`=5: expected a folder, or None'),
-    (dict(save='/proc/none'), "`save`='/proc/none': expected a folder that can be made"),
+    (dict(save='/proc/none'), "`save`='/proc/none': expected a folder that can be created"),
     (dict(get_dls=lambda size: None), '`get_dls`=.*: expected a function of `size` and `bs`')])
 def test_mistakes_are_found_before_the_first_stage(kwargs, words):
     learn,kwargs = new(),{'stages': table, 'get_dls': get_dls, **kwargs}
@@ -320,5 +321,5 @@ class Extra(nn.Module):
 def test_a_checkpoint_can_be_read_again(tmp_path):
     run([(16,16,1)], get_dls, save=tmp_path/'a', learn=new(model=Extra(np.float64(.5))))
     assert not run([(16,16,1)], get_dls, save=tmp_path/'a', learn=new(model=Extra(np.float64(.5)))).seen.train
-    with pytest.warns(UserWarning, match='`save`: the checkpoint cannot be read again, so this training cannot be resumed'):
+    with pytest.warns(UserWarning, match='`save`: this training cannot be resumed, because its checkpoint cannot be read back'):
         run([(16,16,1)], get_dls, save=tmp_path/'b', learn=new(model=Extra(PILImage.create(np.zeros((2,2), dtype=np.uint8)))))
