@@ -20,7 +20,6 @@ from torch import nn
 from torch.distributions import Beta
 from fastai.callback.core import CancelEpochException, Callback
 from fastai.callback.mixup import MixHandler
-from fastai.callback.tracker import TrackerCallback
 from fastai.data.load import DataLoader
 from fastai.learner import Learner, Recorder
 from fastai.optimizer import Adam, OptimWrapper
@@ -35,7 +34,7 @@ from .auto import from_rank0
 from .prediction import max_epochs
 from .preflight import first_line
 from .preview import Preview
-from .probe import batch_size, some_items, unwrap_dl, walk_objects
+from .probe import batch_size, fastai_class, some_items, unwrap_dl, walk_objects
 from .progressive import ProgressiveResize
 from .schedule import SizeSchedule, pixels_to_grow
 from .learner import SizedDL, WrapsLoader, trains
@@ -296,7 +295,8 @@ class _StageLog(Callback):
         if not self.is_skipping: return
         if self.done==self.n_skip-1: self.load()
         self.orig_logger,self.learn.logger = self.learn.logger,noop   # no row for an epoch that is trained already
-        self.silenced = [cb for cb in self.learn.cbs if isinstance(cb, TrackerCallback) and cb.run]   # they would compare, or save, what it does not have
+        tracker = fastai_class('callback.tracker', 'TrackerCallback')
+        self.silenced = [cb for cb in self.learn.cbs if isinstance(cb, tracker) and cb.run]   # they would compare, or save, what it does not have
         for cb in self.silenced: cb.run = False
         raise CancelEpochException
 
