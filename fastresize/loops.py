@@ -21,7 +21,7 @@ from .backends import DecoderBackend, backend_for, check_not_sized, item_or_last
 from .batch import BatchSpec, no_image_message
 from .check import expect, is_int, size_str
 from .preflight import try_sizes
-from .probe import to_device
+from .probe import length_of, to_device
 from .run import ScaledLRs, TrainingRun, check_resizing, items_warning, unreached_warning
 from .schedule import SizeSchedule
 
@@ -31,10 +31,6 @@ def _is_evaluation(): return not torch.is_grad_enabled() or torch.is_inference_m
 def _n_processes(): return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
 
 class _NotToBeTaken(AttributeError, TypeError): "Raised on access to an attribute from which a loader without scheduled sizes could be made"
-
-def _length(loader):
-    try: return len(loader)
-    except (TypeError,NotImplementedError): return
 
 _lrs_of = WeakKeyDictionary() # By optimizer; the loader that gave the last batch decides
 
@@ -235,7 +231,7 @@ def sized_loader(
     per_batch:bool=False, # With `set_size`: set the size before every batch, not once per epoch
 ) -> SizedLoader:
     "Return a loader that gives the batches of `loader`, each at its scheduled size. Raises `ValueError` for invalid arguments"
-    n = _length(loader)
+    n = length_of(loader)
     is_iterator = isinstance(loader, _BaseDataLoaderIter) or hasattr(loader, '__next__') and n is None
     expect(hasattr(loader, '__iter__') and not is_iterator, 'loader', loader, 'a loader that can be iterated once per epoch, such as a PyTorch `DataLoader`')
     check_not_sized(loader)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['walk_objects', 'global_names', 'find_generators', 'no_trace', 'fastai_class', 'is_fastai_loader', 'is_data',
            'code_of', 'as_before', 'LoaderWrapper', 'unwrap_dl', 'is_single_pass', 'scratch_copy', 'with_split_idx',
-           'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'n_workers']
+           'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'length_of',
+           'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
 import copyreg, dis, os, random, site, sys, sysconfig, types
@@ -448,6 +449,13 @@ def batch_size(
     "Return the number of items in a batch of a fastai or PyTorch loader"
     dl = unwrap_dl(dl)
     return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
+
+def length_of(
+    dl, # Any loader
+) -> int: # None if it is not known
+    "Return the number of batches of a loader that knows it"
+    try: return len(dl)
+    except (TypeError,NotImplementedError): return
 
 def n_workers(
     dl, # A loader

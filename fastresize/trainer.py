@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_unflatten
 from .backends import backend_for, item_or_last, leave_targets, look_ahead, make_small, spec_and_warning, with_attr
 from .batch import no_image_message
 from .check import expect, is_int
-from .probe import LoaderWrapper, as_before, find_generators, no_trace, unwrap_dl
+from .probe import LoaderWrapper, as_before, find_generators, length_of, no_trace, unwrap_dl
 from .run import ScaledLRs, TrainingRun, items_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
@@ -29,10 +29,7 @@ def has_length(
     trainer, # A Lightning `Trainer` in a fit
 ) -> bool:
     "Return True if every training loader has a length of its own; `limit_train_batches` is only an upper limit"
-    def knows(dl):
-        try: return len(dl)>=0
-        except (TypeError,NotImplementedError): return False
-    return all(map(knows, trainer.fit_loop._combined_loader.flattened))
+    return all(length_of(dl) is not None for dl in trainer.fit_loop._combined_loader.flattened)
 
 def needs_epochs(
     growth:Growth, # Arguments of the user
