@@ -339,7 +339,7 @@ class ItemsBackend(SizeBackend):
         return isinstance(self.dl, DataLoader) and not isinstance(self.dl.dataset, IterableDataset)
 
     def has_batch_sampler(self) -> bool:
-        "True if the indices of each batch come from a batch sampler, through PyTorch's own iteration"
+        "Return True if the indices of each batch come from a batch sampler, through PyTorch's own iteration"
         return self.is_map_style() and self.dl.batch_sampler is not None and type(self.dl).__iter__ is DataLoader.__iter__
 
     def can_size(self) -> bool:

@@ -270,7 +270,8 @@ def _suggest(cb, run, sample):
     "Return what 'auto' chooses for the training. Raises `NotMeasured`"
     t,n = run.trainer,run.length
     if sample is None: raise NotMeasured('no items can be read before training')
-    if type(t.strategy).__name__ not in _strategies or len(t.fit_loop._combined_loader.flattened)>1: raise NotMeasured('its strategy or its loaders are not supported')
+    if (strategy := type(t.strategy).__name__) not in _strategies: raise NotMeasured(f'it cannot measure with {strategy}')
+    if len(t.fit_loop._combined_loader.flattened)>1: raise NotMeasured('it has several loaders')
     finite = math.isfinite(n.n_epoch*n.n_batch)
     n_epoch,n_batch = (max(1, math.ceil(n.n_epoch)),int(n.n_batch)) if finite else (1,t.max_steps if t.max_steps>0 else long_steps)   # as a long one
     with warnings.catch_warnings(), as_not_measured():

@@ -90,8 +90,8 @@ class BatchTimer:
         wait,remedy = smallest.waiting/smallest.seconds,'more workers' if resize_items else '`resize_items=True`'
         if seconds[0]<.75*seconds[-1]: why = 'too few training batches were below full size'
         elif wait>.5: why = f'the model waited for data {wait:.0%} of the time; {remedy} may help'
-        else: why = f'either the steps are too short for the size to matter, or the time is spent elsewhere{launch_advice()}'
-        return f'{message} Progressive resizing gave no speed-up in this run: {why}.'
+        else: why = f'either the steps are too short for the size to matter, or the time is spent elsewhere (`cbs=ThroughputMonitor()` shows where){launch_advice()}'
+        return f'{message} Progressive resizing gave little or no speed-up in this run: {why}.'
 
 # %% ../nbs/12_log.ipynb #d634c188
 class Trackers:
@@ -107,7 +107,7 @@ class Trackers:
     def epoch_ends(self,
         size:tuple, # `(height, width)` at which the epoch was validated
     ):
-        "Set the value that each tracker compares this epoch with; call it before they do"
+        "Set the value that each tracker compares this epoch with; call this before the trackers run"
         if self.reached: return
         self.reached = size==self.largest
         for cb in self.cbs:

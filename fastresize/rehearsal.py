@@ -93,7 +93,7 @@ class FirstSteps:
         self.step_size = self.spec.size(b)
         self.changed = self.step_size!=loaded_size
         if self.changed and self.step_size:
-            warn(f'the model gets images of {list(self.step_size)}, but the loader gives {list(loaded_size or ())}: a callback resizes them, so progressive resizing may save nothing here')
+            warn(f'the model gets images of {list(self.step_size)}, but the loader gives {list(loaded_size or ())}: a callback resizes them, so progressive resizing may save nothing here; let the callback keep the size of the batch')
 
     def _preflight(self):
         "Do the dry run and try the sizes, before the first step of the training"

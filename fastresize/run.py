@@ -249,7 +249,7 @@ def image_lists_warning(final, full_size) -> str: # A warning, or None; both siz
 
 def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "Return a warning that a training does not reach full size"
-    return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}'
+    return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}: train longer, or let images grow earlier'
 
 def items_warning(name, why): # `training` or `validation`; the reason
     "Return a warning that items are not loaded at the size of their batch"

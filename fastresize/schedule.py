@@ -82,7 +82,7 @@ class SizeSchedule:
     def at_least(self,
         size:tuple, # `(height, width)` in pixels
     ) -> 'SizeSchedule':
-        "Return a copy in which no side is smaller than in `size`; one at full size only, if `size` is larger than that"
+        "Return a copy in which no side is smaller than in `size`; if `size` is larger than full size, one at full size only"
         if any(a>b for a,b in zip(size, self.final)): size = self.final
         if all(a<=b for a,b in zip(size, self.initial)): return self
         return SizeSchedule(tuple(tuple(map(max, s, size)) for s in self.sizes), self.pcts)
