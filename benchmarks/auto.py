@@ -8,22 +8,17 @@ import warnings
 from statistics import median
 from time import perf_counter
 
-from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, ImageBlock, Learner, Normalize, Resize, accuracy,
-                               aug_transforms, imagenet_stats, parent_label)
-from fastai.vision.models.xresnet import xresnet18
 from fastcore.script import call_parse
 
-from experiments import pictures
+from experiments import classify
 from fastresize.auto import choose
 from fastresize.bench import find_data
 from fastresize.progressive import ProgressiveResize
 from record import checked, head, interleaved, publish
 
 def learner(path, size, workers, bs, n):
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=lambda p: pictures(p, n, n//4), get_y=parent_label, item_tfms=Resize(size),
-                      splitter=GrandparentSplitter(valid_name='val'), batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)])
-    dls = block.dataloaders(path, bs=bs, num_workers=workers)
-    return Learner(dls, xresnet18(n_out=dls.c), metrics=accuracy, cbs=ProgressiveResize('auto'))
+    a = dict(arch='xresnet18', data=path, size=size, bs=bs, workers=workers, n_train=n, n_valid=n//4)
+    return classify(a, cbs=ProgressiveResize('auto'))
 
 def seconds_a_step(learn, n=3):
     "Seconds of a step on a batch that lies ready, the median of `n` after one that does not count"

@@ -16,7 +16,6 @@ It is not called cuda.py because a script's folder comes first on Python's path,
 """
 import itertools, os
 from contextlib import contextmanager
-from functools import partial
 from statistics import median
 from time import perf_counter
 from unittest import mock
@@ -24,11 +23,12 @@ from unittest import mock
 from fastai.vision.all import *
 from fastcore.script import call_parse
 
+from experiments import fused
 from record import checked, head, own_process, publish, sync
 from fastresize import bench, rehearsal
 from fastresize.all import *
 from fastresize.backends import SizeRatio, items_at
-from fastresize.throughput import mark, seconds_between
+from fastresize.log import mark, seconds_between
 
 def get_dls(device, size, bs, n):
     "`n` random pictures of 10 classes that lie on the device"
@@ -44,11 +44,9 @@ def get_dls(device, size, bs, n):
 
 # ---- steps
 
-fused = partial(torch.optim.AdamW, fused=True)
-
 def get_step(dls, arch, config, opt):
     "A function that makes one step on a batch of images and targets"
-    learn = bench.get_learner(dls, arch, **({} if opt=='adam' else dict(opt_func=partial(OptimWrapper, opt=fused))))
+    learn = bench.get_learner(dls, arch, **({} if opt=='adam' else dict(opt_func=fused)))
     model = learn.model.to(dls.device, memory_format=torch.channels_last if 'channels_last' in config else torch.contiguous_format)
     learn.create_opt()
     forward = torch.compile(model) if 'compile' in config else model

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shadow_learner', 'Stopwatch', 'pace', 'n_processes', 'from_rank0', 'Loading', 'conv_strides', 'NotMeasured',
-           'as_not_measured', 'arguments', 'base_class', 'fixed_arguments', 'n_batches', 'Measuring',
+           'as_not_measured', 'arguments', 'base_class', 'fixed_arguments', 'batches_per_epoch', 'Measuring',
            'items_per_process', 'suggest', 'choose']
 
 # %% ../nbs/17_auto.ipynb #46162631
@@ -238,7 +238,7 @@ def fixed_arguments(
     "Return the arguments of a callback that 'auto' keeps"
     return {k: v for k,v in arguments(cb, base_class(cb)).items() if k not in ('initial_size','verbose')}
 
-def n_batches(
+def batches_per_epoch(
     learn, # A `Learner`
     n_process:int=1, # Processes among which its loaders are not divided yet
 ) -> tuple:
@@ -362,7 +362,8 @@ def _learner_step(learn):
     "Return a function that trains and validates `learn`, which is a copy, on a few batches of a size"
     fixed = n_processes(learn)>1 or is_compiled(learn.model)   # as many steps in all processes; the first one may compile
     def step(m, size):
-        counts = [round(o.bs*(1 if i else m.factor(size))) if o and o.items is not None else 0 for i,o in enumerate(m.loading)]
+        factors = m.factor(size),1   # larger batches are for training alone
+        counts = [round(o.bs*factor) if o else 0 for o,factor in zip(m.loading, factors)]   # 0 without items
         items = [tile_batch(o.items, n, keep_types=True) if n else None for o,n in zip(m.loading, counts)]
         held,watch = _RepeatedItems(m.run, size, items),Stopwatch(3, None if fixed else 1.5, least=0)
         learn.fit(1, cbs=[held,watch], reset_opt=True)
@@ -384,7 +385,7 @@ def choose(
             if not run.schedule: raise NotMeasured('the size of its images is not known before its first batch')
             with as_not_measured():
                 m = Measuring(run, twin.model, (run.train.loader, run.valid and run.valid.loader), _learner_step(twin), n_processes(learn))
-                return suggest(m, run.args.growth, fixed, n_epoch, n_batches(learn))
+                return suggest(m, run.args.growth, fixed, n_epoch, batches_per_epoch(learn))
     try: res = measure()
     except NotMeasured as e: res = e
     torch.cuda.empty_cache()

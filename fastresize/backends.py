@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['current_ratio', 'item_or_last', 'spec_and_warning', 'SizeBackend', 'look_ahead', 'leave_targets', 'make_small',
-           'SizeRatio', 'items_at', 'chunks', 'with_attr', 'ItemsBackend', 'check_decoder', 'DecoderBackend',
-           'check_not_sized', 'backend_for']
+           'SizeRatio', 'items_at', 'chunks', 'ItemsBackend', 'check_decoder', 'DecoderBackend', 'check_not_sized',
+           'backend_for']
 
 # %% ../nbs/05_backends.ipynb #09028019
 import inspect, sys
@@ -303,20 +303,6 @@ class _SizedBatches:
         return (_indices(idxs, ratio) if (ratio := item_or_last(self.ratios, i)) else idxs for i,idxs in rest)
     def __len__(self): return len(self.counts or self.orig)-self.skip
 
-@contextmanager
-def with_attr(
-    o, # Any object
-    k:str, # Name of an attribute
-    v, # Its value in this context
-):
-    "Set attribute `k` of `o` to `v` in this context"
-    orig = {k: o.__dict__[k]} if k in o.__dict__ else {}
-    o.__dict__[k] = v
-    try: yield
-    finally:
-        o.__dict__.pop(k, None)
-        o.__dict__.update(orig)
-
 # %% ../nbs/05_backends.ipynb #d56d5fe2
 class ItemsBackend(SizeBackend):
     """Make items at the size of their batch in the loader's dataset; for a PyTorch `DataLoader` with a map-style dataset
@@ -393,6 +379,10 @@ class ItemsBackend(SizeBackend):
         target = self.target_size(size)
         return SizeRatio(target, self.full_size, self.cache.open() if self.cache and target!=self.full_size else None)
 
+    def ratios(self, sizes):
+        "Return the ratio of each batch of an epoch; one None if items are not made small"
+        return [self.ratio(s) for s in sizes] if self.small_items and self.full_size else [None]
+
     def first(self, batches, skip): return super().first(batches, 0 if self.has_batch_sampler() else skip)   # `_SizedBatches` skips them
 
     @contextmanager
@@ -401,7 +391,7 @@ class ItemsBackend(SizeBackend):
         if not self.has_batch_sampler() or not (self.small_items or counts or skip):
             yield
             return
-        ratios = [self.ratio(s) for s in sizes] if self.small_items and self.full_size else [None]
+        ratios = self.ratios(sizes)
         orig,running = dl.batch_sampler,getattr(dl, '_iterator', None)
         dl.__dict__['batch_sampler'] = batches = _SizedBatches(orig, ratios, counts, skip)
         if running: running._index_sampler = batches   # of persistent workers

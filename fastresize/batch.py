@@ -162,7 +162,7 @@ def as_names(
     expect(isinstance(pictures, Iterable) and all(map(_is_name, pictures)), 'pictures', pictures, 'positions, keys or attributes of the inputs, or None')
     return [*pictures]
 
-def _is_named(path, name): return path[0]==name if isinstance(name, int) else name in path
+def _is_named(path, name): return path[0]==name if is_int(name) else name in path
 
 def _options(resize_targ): return resize_targ.values() if isinstance(resize_targ, Mapping) else [resize_targ]
 
@@ -375,7 +375,7 @@ class BatchSpec:
     def without_targets(self) -> 'BatchSpec':
         "Return a copy that leaves targets alone"
         res = copy(self)
-        res.roles,res.targets,res.known,res.leaves_targets = {p: r for p,r in self.roles.items() if p not in self.targets},set(),self.known,True
+        res.roles,res.targets,res.leaves_targets = {p: r for p,r in self.roles.items() if p not in self.targets},set(),True
         return res
 
     def apply(self,

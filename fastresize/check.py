@@ -35,12 +35,14 @@ def is_sequence(x) -> bool:
 
 # %% ../nbs/00_check.ipynb #b6e352bc
 def as_size(
-    size:int|tuple, # `(height, width)` in pixels, or one int for a square
+    size:int|tuple, # `(height, width)` in pixels, or one int for a square; NumPy's too
     name:str='size', # Name of the argument in the error message
+    accepted:str='a positive int or a pair (height, width), in pixels', # What is accepted, as text for the error message
 ) -> tuple: # `(height, width)`
     "Return `size` as a pair of positive ints, or raise `ValueError` if it is not one"
-    hw = (size,size) if is_int(size) else tuple(size) if is_sequence(size) else ()
-    expect(len(hw)==2 and all(is_int(s) and s>0 for s in hw), name, size, 'a positive int or a pair (height, width), in pixels')
+    value = size.tolist() if hasattr(size, 'tolist') else size
+    hw = (value,value) if is_int(value) else tuple(value) if is_sequence(value) else ()
+    expect(len(hw)==2 and all(is_int(s) and s>0 for s in hw), name, size, accepted)
     return int(hw[0]),int(hw[1])
 
 # %% ../nbs/00_check.ipynb #18235b43
@@ -67,7 +69,7 @@ def count_str(
     noun:str, # What is counted, in the singular
 ) -> str: # `1 epoch`, `2.5 epochs`
     "Format a number with its noun, in the singular or the plural"
-    n = f'{n:.4g}'
+    n = str(n) if is_int(n) else f'{n:.4g}'
     return f'{n} {noun}' + ('' if n=='1' else 's')
 
 def time_str(
@@ -75,7 +77,7 @@ def time_str(
     compare_to:float=0, # Duration in seconds that is shown next to it: both get the unit of the longer one
 ) -> str: # `1.5 s`, `90 s`, `2.5 min`
     "Format a duration in seconds or minutes"
-    return f'{seconds:.{int(seconds<10)}f} s' if max(seconds, compare_to)<120 else f'{seconds/60:.3g} min'
+    return f'{seconds:.{int(seconds<10)}f} s' if max(seconds, compare_to)<120 else f'{float(f"{seconds/60:.3g}"):g} min'
 
 def rounded_up(
     x:float, # A number, 0 or more

@@ -32,14 +32,14 @@ def n_graphs(
     "Return how many times a model is compiled, for training and evaluation together, if every size is compiled"
     return 2*n if resize_valid else n+1
 
-def can_compile_all(schedule, resize_valid:bool) -> bool: return n_graphs(len(schedule.sizes), resize_valid)<=torch._dynamo.config.recompile_limit
+def can_compile_all(schedule, resize_valid:bool) -> bool: return n_graphs(len(schedule.sizes), resize_valid)<=torch._dynamo.config.cache_size_limit   # the name of `recompile_limit` that PyTorch 2.6 knows too
 
 def recompile_warning(
     schedule, # A `SizeSchedule`
     resize_valid:bool, # True if validation runs at the training sizes
 ) -> str: # A warning, or None
     "Return a warning if a schedule has more sizes than the recompile limit allows"
-    limit,n = torch._dynamo.config.recompile_limit,len(schedule.sizes)
+    limit,n = torch._dynamo.config.cache_size_limit,len(schedule.sizes)
     if can_compile_all(schedule, resize_valid): return
     gap = pixels_to_grow(schedule.initial, schedule.final)
     by = next((b for b in range(1, gap+1) if n_graphs(math.ceil(gap/b)+1, resize_valid)<=limit), gap)

@@ -96,20 +96,20 @@ class _FirstBatch(Callback):
 
 class SizedDL(LoaderWrapper):
     "Wrap the loader of `learn` for one loop, in which `make(get, i)` makes batch `i`"
-    _wrapper_attrs = 'learn','dl','make','on_break','begin','n','around','started','done'
+    _wrapper_attrs = 'learn','dl','make','on_break','begin','n_batch','around','started','done'
     def __init__(self,
         learn, # `Learner` whose `dl` is replaced by this loader
         make, # Called as `make(get, i)`; returns batch `i`, which `get()` takes from the loader
         on_break=None, # Called when the loop ends before its last batch
         begin=nullcontext, # Returns the context manager in which the loader's iterator is created and its first batch is taken
-        n:int=None, # Number of batches, if it is not the length of the loader
+        n_batch:int=None, # Number of batches, if it is not the length of the loader
         around=nullcontext, # Returns the context manager in which all batches are made
     ):
-        self.learn,self.dl,self.make,self.on_break,self.begin,self.n,self.around = learn,learn.dl,make,on_break,begin,n,around
+        self.learn,self.dl,self.make,self.on_break,self.begin,self.n_batch,self.around = learn,learn.dl,make,on_break,begin,n_batch,around
         self.started,self.done = False,False
         learn.dl = self
 
-    def __len__(self): return len(self.dl) if self.n is None else self.n
+    def __len__(self): return len(self.dl) if self.n_batch is None else self.n_batch
 
     def __iter__(self):
         batches,whole = None,False

@@ -96,12 +96,11 @@ class Prediction:
         last:float, # End in epochs from the beginning of the training
     ) -> float: # Seconds
         "Return the seconds that these epochs take, including validation, from the fraction of the training at each size rather than by counting batches"
-        edges,n,res = [0., *self.schedule.pcts, 1.],self.n_epoch,0.
+        edges,n,res = self.schedule.edges,self.n_epoch,0.
         for size,a,b in zip(self.schedule.sizes, edges, edges[1:]):
             if (share := min(last, b*n) - max(first, a*n))<=0: continue
             train,valid = self.pace(size),self.pace(size if self.resize_valid else self.schedule.final)
-            items,bs,most,_ = self.larger or (0,0,0,0)
-            n_batch = items/self.schedule.bs_at(size, bs, most) if items else self.n_batches[0]
+            n_batch = self.larger[0]/self.schedule.bs_at(size, *self.larger[1:3]) if self.larger else self.n_batches[0]
             res += share*(train.start + n_batch*train.batch + valid.valid_start + self.n_batches[1]*valid.valid_batch)
         return res
 

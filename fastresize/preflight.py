@@ -19,10 +19,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .backends import with_attr
 from .batch import BatchSpec, children_of, is_image_list, leaves, map_tensors, rebuild
 from .check import count_str
-from .probe import as_before, code_of, is_data, no_trace
+from .probe import as_before, code_of, is_data, no_trace, with_attr
 from .resize import resize_with
 from .schedule import area
 
@@ -43,7 +42,8 @@ def _remove_observer_hooks(modules):
 def _may_return(f):
     "Return False if the function `f` only returns None"
     ops = [*dis.get_instructions(f)]
-    def is_none(last, o): return o.argval is None if o.opname=='RETURN_CONST' else last.opname=='LOAD_CONST' and last.argval is None
+    def is_none(last, o):   # `return x or None` jumps to the return with `x`
+        return o.argval is None if o.opname=='RETURN_CONST' else last.opname=='LOAD_CONST' and last.argval is None and not o.is_jump_target
     return any(o.opname.startswith('RETURN_') and o.opname!='RETURN_GENERATOR' and not is_none(last, o) for last,o in zip(ops, ops[1:]))
 
 def _has_changing_hooks(model):
@@ -54,15 +54,15 @@ def _set_modes(model, modes):
     "Set the mode of each layer, but keep `SyncBatchNorm` in evaluation mode: in training it would wait for other processes"
     for m,mode in zip(model.modules(), modes): m.training = mode and not isinstance(m, nn.SyncBatchNorm)
 
-def _is_data(o):
-    "Return True for a dataset, a loader, or a long list of names of files or samples, which a model may hold and a trial need not copy"
+def _stays_shared(o):
+    "Return True for what a trial need not copy: a dataset, a loader, or a long list of names of files or samples"
     if isinstance(o, (list,tuple)): return len(o)>1000 and isinstance(o[0], (str,bytes,tuple,PurePath))
     return is_data(o)
 
 def _copy_function(f, memo):
     "Return a copy of function `f`, with copies of what its arguments and its closure hold, except data. Raises what copying raises"
     def of(o): return _copy_function(o, memo)
-    if _is_data(f) or isinstance(f, torch.jit.ScriptFunction): return f
+    if _stays_shared(f) or isinstance(f, torch.jit.ScriptFunction): return f
     if isinstance(f, partial): return partial(of(f.func), *map(of, f.args), **{k: of(v) for k,v in f.keywords.items()})
     if isinstance(f, types.FunctionType) and f.__closure__ and not f.__module__.startswith(('torch.','fastai.')):
         cells = tuple(types.CellType(of(c.cell_contents)) for c in f.__closure__)
@@ -89,7 +89,9 @@ def shadow_step(
     params = [p for p in model.parameters() if type(p) is nn.Parameter]
     values = [p.detach().to('cpu', copy=True) for p in params]
     memo = {id(learn): learn, **{id(p): _shadow(p) for p in params}, **{id(m): m for m in shared}}
-    memo.update((id(o), o) for m in model.modules() for o in vars(m).values() if _is_data(o))
+    attrs = [o for m in model.modules() for o in vars(m).values()]
+    memo.update((id(o), o) for o in attrs if _stays_shared(o))
+    memo.update((id(o), o.detach().clone()) for o in attrs if isinstance(o, torch.Tensor) and not o.is_leaf)   # made anew in each forward pass, as by `spectral_norm`
     shadow = deepcopy(model, memo)
     _remove_observer_hooks({*shadow.modules()} - {m for o in shared for m in o.modules()})
     if not model.training: shadow.train()   # else callbacks have set the modes of single layers
@@ -398,16 +400,24 @@ class _Trial:
         raised = {k: _raised(f, self.pred, *yb)[1] for k,f in self.metrics.items()} if len(yb) else {}
         return {k: e for k,e in raised.items() if e is not None}
 
+    def drop_failing_metrics(self, yb):
+        "Leave out the metrics that raise an exception without small images"
+        failing = self.failing_metrics(yb)
+        self.metrics = {k: f for k,f in self.metrics.items() if k not in failing}
+
+    def check_metrics(self, size, yb):
+        "Raise `SizeError` if a metric raises an exception at `size`"
+        for k,e in self.failing_metrics(yb).items(): raise SizeError(self.message(size, e, k)) from e
+
 def _try_all(trial, spec, xb, yb, sizes, n):
     x,full_y = at_size(spec, xb, yb, sizes[-1])
     e,loss_e = trial.full_size_errors(x, full_y)
     if e: return f'the model does not take {count_str(n, "item")} of its first batch at full size ({first_line(e)})',False
-    y,with_loss = copy_batch(full_y),loss_e is None
+    y,with_loss,stay = copy_batch(full_y),loss_e is None,False
     if trial.validates and trial.evaluation_fails(x):
         trial.validates = ()
         trial.model_fails(x)   # metrics get its predictions in training mode
-    known = {k: f for k,f in trial.metrics.items() if k not in trial.failing_metrics(y)}
-    trial.metrics,stay = known,False
+    trial.drop_failing_metrics(y)
     for size in sizes[:-1]:
         x,y = at_size(spec, xb, yb, size)
         if stay: y = copy_batch(full_y)
@@ -424,7 +434,7 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if size in trial.validates and (e := trial.evaluation_fails(x)):
             if is_oom(e): continue
             raise SizeError(trial.message(size, e)) from e
-        for k,e in trial.failing_metrics(y).items(): raise SizeError(trial.message(size, e, k)) from e
+        trial.check_metrics(size, y)
     others = sorted({*trial.validates}-{*sizes}, key=area)
     for size in others[::-1]:
         x,y = at_size(spec, xb, yb, size)
@@ -432,10 +442,8 @@ def _try_all(trial, spec, xb, yb, sizes, n):
         if e := trial.evaluation_fails(x):
             if is_oom(e) or size==others[-1]: break   # it may fail without small images, too
             raise SizeError(trial.message(size, e)) from e
-        failing = trial.failing_metrics(y)
-        if size==others[-1]: trial.metrics = {k: f for k,f in trial.metrics.items() if k not in failing}
-        else:
-            for k,e in failing.items(): raise SizeError(trial.message(size, e, k)) from e
+        if size==others[-1]: trial.drop_failing_metrics(y)
+        else: trial.check_metrics(size, y)
     return None,stay
 
 def _loss_message(spec, size, e):

@@ -18,7 +18,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import noop, patch
 from fastprogress.fastprogress import progress_bar
 
-from .auto import Stopwatch, arguments, conv_strides, from_rank0, items_per_process, n_batches, n_processes, shadow_learner
+from .auto import Stopwatch, arguments, batches_per_epoch, conv_strides, from_rank0, items_per_process, n_processes, shadow_learner
 from .check import expect, is_int, is_real, size_str
 from .compiled import CompileCost, is_compiled
 from .batch import BatchSpec, no_image_message
@@ -28,6 +28,7 @@ from .probe import n_workers, no_trace, some_items, unwrap_dl
 from .training import grid_modes, no_batches
 from .progressive import ProgressiveResize
 from .resize import methods, modes, resize_with
+from .run import is_auto
 from .schedule import Growth, SizeSchedule, area
 from .transforms import Steer
 
@@ -99,7 +100,7 @@ def preview_resize(self:Learner,
         expect(is_real(minutes) and minutes>0, 'minutes', minutes, 'a number above 0')
     expect(is_int(n_batch) and n_batch>0, 'n_batch', n_batch, 'an int above 0')
     tried = {**arguments(next(iter(self._grab_cbs(ProgressiveResize)), None), ProgressiveResize), **kwargs}
-    if str(tried.get('initial_size')).lower()=='auto': del tried['initial_size']   # its rule makes the suggestion
+    if is_auto(tried.get('initial_size')): del tried['initial_size']   # its rule makes the suggestion
     cb = ProgressiveResize(**{**tried, 'verbose': False, 'frozen': True, 'cache_items': 0})
     if n_epoch is None: n_epoch = max([4, *(1+e for e in (cb.growth.start, cb.growth.finish) if is_int(e))])
     if not len(self.dls.train): raise ValueError(no_batches)
@@ -130,7 +131,7 @@ def preview_resize(self:Learner,
     found = {k: Pace(*o) for k,o in zip(points, found)}
     paces = {s: found[plan,s] for s in sizes}
     torch.cuda.empty_cache()
-    res = Preview(plan.schedule, n_epoch, n_batches(self, n_processes(self)), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
+    res = Preview(plan.schedule, n_epoch, batches_per_epoch(self, n_processes(self)), paces, cb.resize_valid, is_compiled(self.model), growth=None if cb.user_schedule else cb.growth,
                   begins=begins, larger=items_per_process(plan, n_processes(self)), stride=stride, dense=plan.train.has_dense_targets,
                   seconds_per_size=seconds_per_size, arguments={k: v for k,v in tried.items() if k!='verbose'})
     if small: res.with_items = replace(res, paces={s: found.get((small,s), v) for s,v in paces.items()})

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['walk_objects', 'global_names', 'find_generators', 'no_trace', 'fastai_class', 'is_fastai_loader', 'is_data',
-           'code_of', 'as_before', 'LoaderWrapper', 'unwrap_dl', 'is_single_pass', 'scratch_copy', 'with_split_idx',
-           'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size', 'length_of',
-           'n_workers']
+           'code_of', 'as_before', 'LoaderWrapper', 'unwrap_dl', 'is_single_pass', 'scratch_copy', 'with_attr',
+           'with_split_idx', 'scratch_dataset', 'isolated', 'to_device', 'run_batch_tfms', 'some_items', 'batch_size',
+           'length_of', 'n_workers']
 
 # %% ../nbs/04_probe.ipynb #f5f758b5
-import copyreg, dis, os, random, site, sys, sysconfig, types
-from collections import Counter, OrderedDict, defaultdict, deque
+import copyreg, ctypes, dis, io, os, random, site, sys, sysconfig, types
+from argparse import Namespace
+from array import array
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
@@ -56,8 +58,13 @@ def _members(o):
     "Return the first hundred objects that `o` holds. Subclasses of `L` are not iterated, because `TfmdLists` would read files"
     if isinstance(o, dict): members = o.values()
     elif isinstance(o, (list,tuple)) or type(o).__name__=='L': members = o
-    else: members = [*_read_by(o), *getattr(o, '__dict__', {}).values()]
+    else: members = [*_read_by(o), *getattr(o, '__dict__', {}).values(), *_slots(o).values()]
     return islice(members, 100)
+
+def _slots(o):
+    "Return what the `__slots__` of the class of `o` hold, by name"
+    names = [vars(c).get('__slots__', ()) for c in type(o).__mro__]
+    return {k: getattr(o, k) for n in names for k in ((n,) if isinstance(n, str) else n) if k not in ('__dict__','__weakref__') and hasattr(o, k)}
 
 def _read_by(f):
     "Return what a function, or an object that makes items, reads when it is called: its closure, its defaults, and the functions, iterators and random generators among its globals"
@@ -85,7 +92,7 @@ def find_generators(
     "Find the random generators that `objs` hold"
     return _generators(walk_objects(*objs, depth=depth, skip=(nn.Module,)))
 
-def _generators(objs): return [o for o in objs if isinstance(o, tuple(_states))]
+def _generators(objs): return [o for o in objs if isinstance(o, tuple(_states)) and not isinstance(o, random.SystemRandom)]   # which has no state
 
 def _refill(dicts):
     "Give each dict its old items again; `dicts` are pairs of a dict and a copy of it"
@@ -119,12 +126,15 @@ _missing = object()
 _max_objects,_max_members,_max_elements = 1000,100,10**6 # How many objects are looked at, how many members of each, and how many elements a tensor may have
 
 def _is_user_code(o):
-    "Return True for a function or class of the user's code, not of Python or an installed package"
-    if isinstance(o, type) and o.__module__=='__main__': return True   # a notebook has no file
-    path = o.__code__.co_filename if isinstance(o, types.FunctionType) else getattr(sys.modules.get(o.__module__), '__file__', None)
+    "Return True for a function, class or module of the user's code, not of Python or an installed package"
+    module = o.__name__ if isinstance(o, types.ModuleType) else o.__module__ or ''
+    if module.split('.')[0]=='fastresize': return False
+    if not isinstance(o, types.FunctionType) and module=='__main__': return True   # a notebook has no file
+    holder = o if isinstance(o, types.ModuleType) else sys.modules.get(module)
+    path = o.__code__.co_filename if isinstance(o, types.FunctionType) else getattr(holder, '__file__', None)
     return bool(path) and not path.startswith((*_library, '<frozen'))
 
-def _user_classes(cls): return [k for k in cls.__mro__ if _is_user_code(k)]
+def _user_classes(*classes): return [*dict.fromkeys(k for cls in classes for k in cls.__mro__ if _is_user_code(k))]
 
 def fastai_class(
     module:str, # Module of fastai, for instance `data.load`
@@ -140,8 +150,8 @@ def is_data(o) -> bool:
     return isinstance(o, (TorchDataset,TorchDataLoader)) or is_fastai_loader(o) or any(is_a(o, k) for k in ('DataLoaders','LightningDataModule'))
 
 def _is_left_alone(o):
-    "Return True for data and whole trainings, and for what does not change"
-    return o is None or isinstance(o, (str,bytes,int,float,types.ModuleType)) or is_data(o) or any(is_a(o, k) for k in ('DataFrame','Learner','Trainer'))
+    "Return True for data, and for what does not change"
+    return isinstance(o, (str,bytes,int,float)) or is_data(o) or is_a(o, 'DataFrame')
 
 def _restore_function(f):
     names,cells = {k: f.__globals__.get(k, _missing) for k in (global_names(f) if _is_user_code(f) else ())},_cells(f)
@@ -156,13 +166,42 @@ def _holds_the_same(a, b):
     if isinstance(a, dict): return _holds_the_same([*a, *a.values()], [*b, *b.values()])
     return len(a)==len(b) and all(x is y for x,y in zip(a, b))
 
+_containers = list,dict,set,deque
+
 def _restore_container(o):
-    old = copy(o)
+    old = dict(o) if isinstance(o, dict) else [*o]
     def restore():
         if _holds_the_same(o, old): return   # other threads may read it
         o.clear()
         (o.extend if isinstance(o, (list,deque)) else o.update)(old)
     return restore,list(islice(o.values() if isinstance(o, dict) else o, _max_members))
+
+def _restore_attributes(o):
+    slots,restore_dict = _slots(o),_restore_container(getattr(o, '__dict__', {}))[0]
+    def restore():
+        restore_dict()
+        for k,v in slots.items():
+            if getattr(o, k, _missing) is not v: object.__setattr__(o, k, v)
+    return restore
+
+def _restore_namespace(o):
+    "Restore the attributes of a module or of a whole training, and what is recorded in them; their other members are left alone"
+    return _restore_attributes(o),[v for v in [*vars(o).values()] if isinstance(v, (*_containers,*_bags)) or _is_array(v)]
+
+def _is_shared_array(o): return hasattr(o, 'get_obj') and type(o).__module__=='multiprocessing.sharedctypes'
+
+def _is_buffer(o): return isinstance(o, (bytearray,array)) or _is_shared_array(o)
+
+def _restore_buffer(o):
+    if _is_shared_array(o):
+        shared = o.get_obj()
+        old = bytes(shared)
+        return partial(ctypes.memmove, ctypes.addressof(shared), old, len(old))
+    old = o[:]
+    def restore(): o[:] = old
+    return restore
+
+def _is_file(o): return isinstance(o, io.IOBase) and not o.closed and o.seekable() and o.readable() and not o.writable()
 
 def _is_array(o): return isinstance(o, (torch.Tensor,np.ndarray))
 
@@ -206,27 +245,32 @@ def _restorer(o):
     if isinstance(o, types.FunctionType): return _restore_function(o) if o.__closure__ or _is_user_code(o) else (None,())
     if isinstance(o, type): return _restore_class(o) if _is_user_code(o) else (None,())
     if isinstance(o, tuple): return None,o[:_max_members]
-    if type(o) in _restored: return _restore_container(o)
+    if isinstance(o, types.ModuleType): return _restore_namespace(o) if _is_user_code(o) else (None,())
+    if is_a(o, 'Learner') or is_a(o, 'Trainer'): return _restore_namespace(o)
+    if isinstance(o, _containers): return _restore_container(o)
     if _is_array(o): return _restore_tensor(o)
+    if _is_buffer(o): return _restore_buffer(o),()
+    if _is_file(o): return partial(o.seek, o.tell()),()
     for kind,(get_state,set_state) in _states.items():
         if isinstance(o, kind): return partial(set_state, o, get_state(o)),()
     return _restore_object(o)
 
-def _restore_object(o):
-    attrs,classes = getattr(o, '__dict__', {}),_user_classes(type(o))
-    if isinstance(o, nn.Module): members = [*o.children(), *o.buffers(recurse=False), *o.parameters(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
-    elif classes: members = attrs.values()
-    else: members = [v for v in attrs.values() if isinstance(v, (types.FunctionType,types.MethodType,partial)) or _user_classes(type(v))]
-    return (_restore_container(attrs)[0] if classes else None),[*classes, *members]
+_bags = types.SimpleNamespace,Namespace
 
-_restored = list,dict,set,deque,defaultdict,OrderedDict,Counter
+def _restore_object(o):
+    attrs,classes = {**getattr(o, '__dict__', {}), **_slots(o)},_user_classes(type(o))
+    changes = classes or isinstance(o, _bags) or is_a(o, 'Metric') or type(o).__name__=='L'
+    if isinstance(o, nn.Module): members = [*o.children(), *o.buffers(recurse=False), *o.parameters(recurse=False), *(v for k,v in attrs.items() if k[0]!='_' and classes)]
+    elif changes: members = attrs.values()
+    else: members = [v for v in attrs.values() if isinstance(v, (types.FunctionType,types.MethodType,partial)) or _user_classes(type(v))]
+    return (_restore_attributes(o) if changes else None),[*classes, *members]
 
 def code_of(
     model:nn.Module, # Any model
 ) -> list: # Classes and functions
     "List the user's layer classes in `model`, and the functions that its layers hold, for `as_before`: they may change state outside the model"
     held = [v for m in model.modules() for v in vars(m).values() if isinstance(v, (types.FunctionType,types.MethodType,partial))]
-    return [*{k: k for m in model.modules() for k in _user_classes(type(m))}, *held]
+    return [*_user_classes(*map(type, model.modules())), *held]
 
 @contextmanager
 def as_before(
@@ -272,7 +316,7 @@ def unwrap_dl(
     return dl
 
 # %% ../nbs/04_probe.ipynb #f3210d05
-_copied = set,deque,type(iter([])),type(iter(())),type(iter(range(1)))   # stateful types without attributes
+_copied = set,deque,bytearray,array,type(iter([])),type(iter(())),type(iter(range(1)))   # stateful types without attributes
 
 def is_single_pass(
     o, # A dataset
@@ -291,6 +335,11 @@ def _without_del(cls):
         return (cls.__new__ if f is copyreg.__newobj__ else f),tuple(cls if o is res else o for o in args),*rest
     res = type(cls)(cls.__name__, (cls,), dict(__slots__=(), __del__=lambda self: None, __reduce_ex__=reduced))
     return res
+
+def _shallow_copy(o):
+    "Copy `o`, also if its `__getattr__` needs attributes that a new object does not have"
+    try: return copy(o)
+    except RecursionError: return object.__new__(type(o))
 
 def scratch_copy(
     o, # A dataset, its transforms, or anything that they hold
@@ -315,24 +364,42 @@ def scratch_copy(
             res = remember({})
             res.update((k,scratch_copy(v, depth-1, memo)) for k,v in o.items())
             return res
-        if not hasattr(o, '__dict__'): return remember(copy(o) if type(o) in _copied else o)
+        slots = _slots(o) if _user_classes(type(o)) else {}
+        if not slots and not hasattr(o, '__dict__'): return remember(copy(o) if type(o) in _copied else o)
         closes = isinstance(getattr(type(o), '__del__', None), types.FunctionType)
         cls = _without_del(type(o)) if closes else None   # made before the copy, whose `__del__` would close the files if this failed
-        res = copy(o)
+        res = _shallow_copy(o)
         if res is o: return remember(o)
         if closes: res.__class__ = cls
-        remember(res).__dict__.update({k: scratch_copy(v, depth-1, memo) for k,v in o.__dict__.items()})
+        remember(res)
+        for k,v in slots.items(): object.__setattr__(res, k, scratch_copy(v, depth-1, memo))
+        if hasattr(o, '__dict__'): res.__dict__.update({k: scratch_copy(v, depth-1, memo) for k,v in o.__dict__.items()})
         return res
     except Exception: return remember(o)
 
 # %% ../nbs/04_probe.ipynb #e1d8c3a7
+@contextmanager
+def with_attr(
+    o, # Any object
+    k:str, # Name of an attribute
+    v, # Its value in this context
+):
+    "Set attribute `k` of `o` to `v` in this context"
+    orig = {k: o.__dict__[k]} if k in o.__dict__ else {}
+    o.__dict__[k] = v
+    try: yield
+    finally:
+        o.__dict__.pop(k, None)
+        o.__dict__.update(orig)
+
 @contextmanager
 def with_split_idx(
     dl, # A fastai or PyTorch loader
 ):
     "Set the `split_idx` of the pipelines of `dl`, as its iteration does; afterwards restore the attributes of transforms and `collate_fn`, and drop what fastai stores about a first batch"
     pipes = [p for p in (getattr(dl, k, None) for k in ('after_item','before_batch','after_batch')) if hasattr(p, 'split_idx')]
-    orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in dl.__dict__]
+    own = getattr(dl, '__dict__', {})   # a list of batches has none
+    orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in own]
     collate = getattr(dl, 'collate_fn', None)
     holders = *(f for p in pipes for f in p.fs),getattr(collate, '__self__', collate)
     attrs = [(o.__dict__, {**o.__dict__}) for o in holders if isinstance(getattr(o, '__dict__', None), dict)]
@@ -342,18 +409,19 @@ def with_split_idx(
     finally:
         _refill(attrs)
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
-        for k in new_attrs: dl.__dict__.pop(k, None)
+        for k in new_attrs: own.pop(k, None)
 
 _scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, the dataset, and what `as_before` restores
 
 def _user_code(objs):
     "List the user's classes and functions among `objs`"
-    return [*{k: k for o in objs for k in _user_classes(type(o))}, *(o for o in objs if isinstance(o, types.FunctionType) and _is_user_code(o))]
+    return [*_user_classes(*map(type, objs)), *(o for o in objs if isinstance(o, types.FunctionType) and _is_user_code(o))]
 
-def _small_arrays(objs):
-    "List the smallest arrays that `objs` hold, together up to a million elements"
+def _shared_state(objs):
+    "List what copies of `objs` share and reading an item may change: files, memory of several processes, and the smallest arrays, together up to a million elements"
     arrays = sorted({id(a): a for o in objs for a in _members(o) if _is_array(a)}.values(), key=_n_elements)
-    return [a for a,n in zip(arrays, accumulate(map(_n_elements, arrays))) if n<=_max_elements]
+    small = [a for a,n in zip(arrays, accumulate(map(_n_elements, arrays))) if n<=_max_elements]
+    return [*small, *(o for o in objs if _is_shared_array(o) or _is_file(o))]
 
 @contextmanager
 def scratch_dataset(
@@ -365,13 +433,10 @@ def scratch_dataset(
         yield
         return
     dataset,found = dl.dataset,walk_objects(dl, depth=10, skip=(nn.Module,))
+    _scratch[id(dl)] = _generators(found),is_single_pass(dataset),dataset,[*_user_code(found), *_shared_state(found)]
     try:
-        _scratch[id(dl)] = _generators(found),is_single_pass(dataset),dataset,[*_user_code(found), *_small_arrays(found)]
-        dl.__dict__['dataset'] = scratch_copy(dataset)
-        yield
-    finally:
-        dl.__dict__['dataset'] = dataset
-        del _scratch[id(dl)]
+        with with_attr(dl, 'dataset', scratch_copy(dataset)): yield
+    finally: del _scratch[id(dl)]
 
 @contextmanager
 def isolated(

@@ -97,7 +97,7 @@ class ProgressiveResize(OnlyTrains):
     ):
         store_attr(but='schedule')
         self.schedule,self.user_schedule,self.current_size,self.full_size_reached = schedule,schedule,None,None
-        self.auto,self.chosen = is_auto(self),None
+        self.auto,self.chosen = is_auto(initial_size),None
         self.growth = Growth(.5 if self.auto else initial_size, start, finish, increase_by, increase_mode, multiple_of)
         check_args(self)
         expect(preallocate_bs is None or is_int(preallocate_bs) and preallocate_bs>0, 'preallocate_bs', preallocate_bs, 'an int above 0, or None')
@@ -111,7 +111,7 @@ class ProgressiveResize(OnlyTrains):
     def stop(self):
         "Undo all changes, and stop progressive resizing for this fit"
         if self.training_run: self._pause()
-        self.training_run = self.sized_dl = self.log = self.first_steps = self.compiling = self.trackers = None
+        for k in self._stateattrs: setattr(self, k, None)
 
     def __call__(self, event_name):
         if event_name=='after_fit' and not self.run: self.stop()   # switched off in the middle of the fit
@@ -121,7 +121,7 @@ class ProgressiveResize(OnlyTrains):
         "Plan the training"
         if self.learn.lock.locked(): return   # a prediction, perhaps in the middle of a training
         self.stop()
-        if not trains(self.learn) or not self.n_epoch: return
+        if not trains(self.learn) or self.n_epoch<1: return
         if not _first_epoch(self.learn): self.full_size_reached = None   # another training
         if not len(self.dls.train): return warn(no_batches)
         is_frozen = bool(getattr(self.learn.opt, 'frozen_idx', 0))

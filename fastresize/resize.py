@@ -114,7 +114,7 @@ def resize_max(
 ) -> torch.Tensor: # `(..., height, width)`
     "Resize by the maximum, which keeps the peaks of heatmaps; by bilinear interpolation if a side grows"
     t = x.as_subclass(torch.Tensor)
-    if any(new>old for new,old in zip(size, t.shape[-2:])): return interpolate(x, size) if t.ndim>3 else interpolate(x[:,None], size)[:,0]
+    if any(new>old for new,old in zip(size, t.shape[-2:])): return interpolate(x, size)
     flat = t.reshape(1, -1, *t.shape[-2:])
     if not t.is_floating_point(): flat = flat.double()
     return _like(F.adaptive_max_pool2d(flat, tuple(size)).reshape(*t.shape[:-2], *size), x)

@@ -82,7 +82,8 @@ class TrainingRun:
     def requested_size(self):
         "Final size given by the user, or None"
         a = self.args
-        return a.user_schedule.final if a.user_schedule else as_size(a.final_size, 'final_size') if a.final_size is not None else None
+        if a.user_schedule: return a.user_schedule.final
+        return None if a.final_size is None else as_size(a.final_size, 'final_size')
 
     def new_schedule(self, final, n_epoch): return self.args.growth.schedule(final, n_epoch)
 
@@ -92,8 +93,8 @@ class TrainingRun:
         full_size,final = self.train.full_size,self.requested_size
         if not (final or full_size): return
         self.schedule = self.args.user_schedule or self.new_schedule(final or full_size, self.n_epoch)
-        start,n = None if self.args.user_schedule or not self.must_grow else self.args.growth.start,self.n_epoch
-        expect(not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {count_str(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
+        start,n = self.args.growth.start if self.args.user_schedule is None else 0,self.n_epoch
+        expect(not self.must_grow or not is_int(start) or start<=n, 'start', start, f'at most {n:.4g} for {count_str(n, "epoch")} of training, or a fraction of it between 0 and 1, such as 0.5')
         self.set_references()
         if full_size and self._varies: message = image_lists_warning(self.schedule.final, full_size)
         else: message = full_size and enlarged_warning(self.schedule.final, full_size, self.args.user_schedule)
@@ -107,7 +108,9 @@ class TrainingRun:
         "Set the `reference_size` of each backend: images of this size get exactly the scheduled size; None is the loader's own full size"
         if not self.schedule: return
         if self._varies: self.train.reference_size = self.schedule.final
-        if self.valid: self.valid.reference_size = self.train.reference_size if self._varies else None if self.requested_size else self.train.full_size
+        if not self.valid: return
+        if self._varies: self.valid.reference_size = self.schedule.final
+        else: self.valid.reference_size = None if self.requested_size else self.train.full_size
 
     def batch_budget(self) -> tuple: # Images per epoch, images per batch, maximum per batch; True if an incomplete last batch is dropped
         "Return what is needed to plan larger batches. Raises `ValueError` if the loader allows none"
@@ -141,7 +144,7 @@ class TrainingRun:
         n_batch:int, # Batches of an epoch
     ) -> tuple:
         "Return the last size of the training"
-        epoch = self.n_epoch-1 if self.n_epoch==int(self.n_epoch) else int(self.n_epoch)
+        epoch = math.ceil(self.n_epoch)-1
         sizes = self.epoch_sizes(epoch, n_batch)[0]
         return sizes[round((self.n_epoch-epoch)*len(sizes))-1]
 
@@ -157,7 +160,7 @@ class TrainingRun:
     ) -> str: # Or None
         "Return a warning if the training does not reach full size, or skips sizes"
         s,a = self.schedule,self.args
-        sizes = [o for e in range(-(-int(self.n_epoch*n_batch)//max(1, n_batch))) for o in self.epoch_sizes(e, n_batch)[0]]
+        sizes = [o for e in range(math.ceil(self.n_epoch)) for o in self.epoch_sizes(e, n_batch)[0]]
         last = self.last_size(n_batch)
         if last!=s.final:
             cause = '`schedule`' if a.user_schedule else f'`start`={a.start!r} and `finish`={a.finish!r}'
@@ -249,7 +252,8 @@ def image_lists_warning(final, full_size) -> str: # A warning, or None; both siz
 
 def unreached_warning(schedule, n_epoch, n_batch, last, what='ends with'): # The length of the training, and its last size
     "Return a warning that a training does not reach full size"
-    return f'in {count_str(n_epoch, "epoch")} of {n_batch} batches the training {what} the size {list(last)} and never reaches {list(schedule.final)}: train longer, or let images grow earlier'
+    length = f'in {count_str(n_epoch, "epoch")} of {n_batch} batches ' if math.isfinite(n_epoch*n_batch) else ''
+    return f'{length}the training {what} the size {list(last)} and never reaches {list(schedule.final)}: train longer, or let images grow earlier'
 
 def items_warning(name, why): # `training` or `validation`; the reason
     "Return a warning that items are not loaded at the size of their batch"
@@ -277,7 +281,7 @@ def check_resizing(
     expect(not args.resize_items, 'resize_items', args.resize_items, 'False with `set_size`, because the decoder makes the size')
     expect(not args.max_bs, 'max_bs', args.max_bs, 'None with `set_size`')
 
-def is_auto(args) -> bool: return isinstance(args.initial_size, str) and args.initial_size.lower()=='auto'
+def is_auto(initial_size) -> bool: return isinstance(initial_size, str) and initial_size.lower()=='auto'
 
 def check_args(
     args, # Object with the arguments of `ProgressiveResize` as attributes, `growth`, and the user's `schedule` as `user_schedule`
@@ -286,7 +290,7 @@ def check_args(
     schedule,final,items,method = args.user_schedule,args.final_size,args.resize_items,args.method
     check_resizing(args)
     for k in ('resize_valid','preallocate','empty_cache','verbose','try_sizes','frozen','add_resize'): check_bool(args, k)
-    expect(not is_auto(args) or schedule is None, 'schedule', schedule, "None with `initial_size`='auto', which makes its own schedule")
+    expect(not is_auto(args.initial_size) or schedule is None, 'schedule', schedule, "None with `initial_size`='auto', which makes its own schedule")
     if final is not None and schedule is None: args.growth.initial(as_size(final, 'final_size'))
     expect(schedule is None or isinstance(schedule, SizeSchedule), 'schedule', schedule, 'a `SizeSchedule`')
     expect(schedule is None or final is None, 'final_size', final, 'None with `schedule`, which has its own final size')

@@ -18,7 +18,7 @@ from numbers import Real
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
-from .check import as_size, count_str, expect, is_int, is_real, is_sequence
+from .check import as_size, count_str, expect, is_int, is_real
 
 # %% ../nbs/01_schedule.ipynb #81bd5ee8
 def resolve_initial(
@@ -27,15 +27,14 @@ def resolve_initial(
     multiple_of:int=1, # Round down to a multiple of this many pixels
 ) -> tuple: # `(height, width)` in pixels
     "Return the initial size in pixels, or raise `ValueError` unless it is smaller than `final`"
-    accepted = 'a fraction between 0 and 1, or pixels below the final size' + (f' {list(final)}' if max(final)<10**9 else '')
+    accepted = f"a fraction between 0 and 1, or pixels below the final size{f' {list(final)}' if max(final)<10**9 else ''}, as an int or a pair (height, width)"
     if isinstance(initial_size, str): accepted += ", or 'auto' in a callback, which has a model to measure"
     if isinstance(initial_size, Real) and not is_int(initial_size):
         expect(is_real(initial_size) and 0<initial_size<1, 'initial_size', initial_size, accepted)
         hw = tuple(int(initial_size*s + 1e-9) for s in final)
     else:
-        expect(not (is_int(initial_size) and initial_size==1), 'initial_size', initial_size, f'{accepted}: an int is in pixels')
-        expect(is_int(initial_size) and initial_size>0 or is_sequence(initial_size), 'initial_size', initial_size, accepted)
-        hw = as_size(initial_size, 'initial_size')
+        expect(not (is_int(initial_size) and initial_size==1), 'initial_size', initial_size, f'{accepted}; 1 is in pixels')
+        hw = as_size(initial_size, 'initial_size', accepted)
     hw = tuple(max(s//multiple_of*multiple_of, min(multiple_of,f)) for s,f in zip(hw,final))
     expect(hw!=final or multiple_of==1 or multiple_of<max(final), 'multiple_of', multiple_of, f'less than the longer side of the final size {list(final)}')
     expect(all(s<=f for s,f in zip(hw,final)) and hw!=final, 'initial_size', initial_size, accepted)
@@ -199,7 +198,6 @@ class Growth:
     multiple_of:int=1 # Every size before the last is a multiple of this many pixels
 
     def __post_init__(self):
-        if not isinstance(self.increase_mode, str): IncreaseMode._missing_(self.increase_mode)
         object.__setattr__(self, 'increase_mode', IncreaseMode(self.increase_mode))
         start,finish = [_as_epoch(getattr(self, k), 1, k) for k in ('start','finish')]
         if is_int(self.start)==is_int(self.finish): expect(start<finish, 'start', self.start, f'less than `finish`={self.finish!r}')

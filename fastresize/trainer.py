@@ -13,17 +13,17 @@ from functools import lru_cache, partial
 
 from torch.utils._pytree import tree_unflatten
 
-from .backends import backend_for, item_or_last, leave_targets, look_ahead, make_small, spec_and_warning, with_attr
-from .batch import no_image_message
+from .backends import backend_for, item_or_last, leave_targets, look_ahead, make_small, spec_and_warning
+from .batch import is_a, no_image_message
 from .check import expect, is_int
-from .probe import LoaderWrapper, as_before, find_generators, length_of, no_trace, unwrap_dl
+from .probe import LoaderWrapper, as_before, find_generators, length_of, no_trace, unwrap_dl, with_attr
 from .run import ScaledLRs, TrainingRun, items_warning
 from .schedule import Growth, IncreaseMode, SizeSchedule
 
 # %% ../nbs/21_trainer.ipynb #f74aa3cf
 def _callback(trainer, name):
     "Return the trainer's callback of the class `name`, from `lightning` or `pytorch_lightning`, or None"
-    return next((cb for cb in trainer.callbacks if any(c.__name__==name for c in type(cb).__mro__)), None)
+    return next((cb for cb in trainer.callbacks if is_a(cb, name)), None)
 
 def has_length(
     trainer, # A Lightning `Trainer` in a fit
@@ -42,13 +42,13 @@ class TrainLength:
     def __init__(self,
         trainer, # A Lightning `Trainer` in a fit
         n_batch:float, # Batches per epoch, `inf` if not known
-        needs_epochs:bool=False, # True if sizes have to be planned in epochs, even if their number of batches may change
+        in_epochs:bool=False, # True if sizes have to be planned in epochs, even if their number of batches may change
     ):
         self.trainer,self.n_batch = trainer,n_batch
         self.timer,self.accumulates = (_callback(trainer, name) for name in ('Timer','GradientAccumulationScheduler'))
         steps,known,self.duration = trainer.max_steps,math.isfinite(n_batch),getattr(self.timer, '_duration', None)
         changes = self.accumulates and len({*self.accumulates.scheduling.values()})>1
-        may_change = not needs_epochs and (trainer.reload_dataloaders_every_n_epochs or not has_length(trainer))
+        may_change = not in_epochs and (trainer.reload_dataloaders_every_n_epochs or not has_length(trainer))
         self.by_steps = steps!=-1 and bool(changes or may_change or not known or not trainer.lightning_module.automatic_optimization)
         self.is_clocked = self.by_steps or self.duration is not None   # progress is only known when a batch is needed
         self.n_epoch = self._max_epochs()
@@ -133,7 +133,8 @@ class Backends(dict):
         self.loaded_sizes[key],module = o.full_size,self.trainer.lightning_module
         if not o.full_size: return
         try:
-            generators,stage = find_generators(o.loader, module, self.trainer.datamodule),nullcontext() if key=='train' else validating(self.trainer)
+            generators = find_generators(o.loader, self.trainer.datamodule)
+            stage = nullcontext() if key=='train' else validating(self.trainer)
             with no_trace(generators=generators), as_before(module, self.trainer.datamodule), stage:
                 sample = self.trainer.precision_plugin.convert_input(sample)
                 sample = self.transfer(module._on_before_batch_transfer(sample, dataloader_idx=0), dataloader_idx=0)

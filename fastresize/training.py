@@ -125,7 +125,7 @@ class LearnerRun(TrainingRun):
                               fastai_backend=partial(SteeredBackend, small_items=False, move=learn._set_device))
         decoders = args.set_size,args.valid_decoder
         with ExitStack() as stack:
-            for dl in loaders: dl is not None and stack.enter_context(scratch_dataset(dl))
+            for dl in loaders: stack.enter_context(scratch_dataset(dl))   # nothing for None
             train,valid = [dl if dl is None else new_backend(dl, set_size=o) for dl,o in zip(loaders, decoders)]
             samples = [o and look_ahead(o) for o in (train,valid)]
             super().__init__(args, n_epoch, train, valid)
@@ -143,7 +143,8 @@ class LearnerRun(TrainingRun):
 
     def give_up(self, b):
         self.no_images = True
-        for message in (unknown_name_warning(self.new_spec(b)),no_image_message(b, 'ProgressiveResize')): message and self.warn(message)
+        for message in (unknown_name_warning(self.new_spec(b)),no_image_message(b, 'ProgressiveResize')):
+            if message: self.warn(message)
 
     def _choose(self, samples):
         "Make the schedule if the final size is known, and choose how each loader makes its sizes; `samples` are batches or None"
@@ -254,7 +255,7 @@ class LearnerRun(TrainingRun):
     def message(self) -> str:
         "Return the schedule in a sentence, and what is added to the transforms"
         extra = ''
-        if not (self.steered or self.args.set_size) and Steer(self.learn.dls.train).tfms: extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
+        if not (self.steered or self.args.set_size) and size_tfms(self.learn.dls.train): extra = f' Each batch gets an extra resize ({self.args.method}) after its transforms.'
         extra += self.larger_batches.message()
         frozen = f'\n{_pretrained}' if getattr(self.learn.opt, 'frozen_idx', 0) else ''
         return self.schedule.describe(self.n_epoch) + extra + frozen

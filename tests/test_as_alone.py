@@ -1,11 +1,13 @@
 "What users' code changes or remembers: batches in place, gradients, learning rates, counters. A training with the callback, at one size, is bit for bit the one without it"
-import itertools
+import itertools, multiprocessing, tempfile, types
+from dataclasses import dataclass
 import pytest, torch, torch.nn.functional as F, torch.utils.data as tud
 from fastresize.batch import BatchSpec
 from fastresize.loops import sized_loader
 from fastresize.preflight import SizeError
 from fastresize.schedule import SizeSchedule, size_schedule
 from util import *
+from array import array as Numbers
 
 L = pytest.importorskip('lightning.pytorch')
 from fastresize.lightning import ProgressiveResizeCallback
@@ -55,10 +57,58 @@ def counted(cls=Items):
             return x/n[0],y
     return Counted()
 
+@dataclass(slots=True)
+class Slots: n:int = 0
+
+class Delegating(tud.Dataset):
+    def __init__(self): self.ds,self.n = Items(),0
+    def __getattr__(self, k): return getattr(self.ds, k)   # a new object has no `ds`
+    def __len__(self): return len(self.ds)
+    def __getitem__(self, i):
+        self.n += 1
+        x,y = self.ds[i]
+        return x/self.n,y
+
+class Lines(Items):
+    "Each item is the next line of a file"
+    def __init__(self):
+        super().__init__()
+        path = Path(tempfile.mkdtemp())/'numbers.txt'
+        path.write_text('\n'.join(map(str, range(200))))
+        self.file = path.open()
+    def __getitem__(self, i): return self.item(int(self.file.readline()))
+
+def counts_in(new, count):
+    "A dataset that counts its items in what `new` makes"
+    class Counting(Items):
+        def __init__(self): super().__init__(); self.counter = new()
+        def __getitem__(self, i):
+            x,y = self.item(i)
+            return x/count(self.counter),y
+    return Counting()
+
+def add_one(a):
+    a[0] += 1
+    return a[0]
+
+def add_n(o):
+    o.n += 1
+    return o.n
+
+settings = types.SimpleNamespace()
+class Settings(Items):
+    def __getitem__(self, i):
+        x,y = self.item(i)
+        return x/add_n(settings),y
+
+datasets = dict(array=Visits, tensor=TensorVisits, iterator=Backgrounds, closure=counted, getattr=Delegating, file=Lines, namespace=Settings,
+                slots=lambda: counts_in(Slots, add_n), bytes=lambda: counts_in(lambda: bytearray(1), add_one),
+                numbers=lambda: counts_in(lambda: Numbers('i', [0]), add_one), shared=lambda: counts_in(lambda: multiprocessing.Array('i', 1), add_one))
+datasets['class'] = ClassVisits
 def dataset(name):
     global backgrounds
-    backgrounds,ClassVisits.n_read = itertools.cycle([1.,.5,.2]),0
-    return dict(array=Visits, tensor=TensorVisits, iterator=Backgrounds, closure=counted)[name]() if name!='class' else ClassVisits()
+    backgrounds,ClassVisits.n_read,settings.n = itertools.cycle([1.,.5,.2]),0,0
+    return datasets[name]()
 
 rng = None
 class Noisy(nn.Module):
@@ -78,10 +128,30 @@ def layer(name):
         return x*n[0]
     return {'class and generator': Noisy, 'closure': lambda: Lambda(count), 'module': lambda: Lambda(lambda x: outside(x))}[name]()
 
+def normed():
+    "A model whose weight is made anew in each forward pass; its maker has called it, as `unet_learner` does"
+    res = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3,8,3)), AdaptiveAvgPool(), Flatten(), nn.Linear(8,2))
+    res(torch.rand(1,3,8,8))
+    return res
+
 n_losses = np.zeros(1)
 def counting(p, y):
     n_losses[0] += 1
     return F.cross_entropy(p, y)*float(n_losses[0])
+
+def with_namespace(p, y): return F.cross_entropy(p, y)*add_n(settings)
+
+counter = types.ModuleType('counter')
+counter.__file__ = __file__   # a module of the user's
+def with_module(p, y): return F.cross_entropy(p, y)*add_n(counter)
+
+class OnLearner(Callback):
+    "Its loss counts in an attribute of the learner, and remembers in another"
+    def before_fit(self): self.learn.n,self.learn.past,self.learn.loss_func = 0,[],self.loss_of
+    def loss_of(self, p, y):
+        self.learn.n += 1
+        self.learn.past.append(1)
+        return F.cross_entropy(p, y)*(self.learn.n+len(self.learn.past))
 
 head = None
 def headed(p, y): return F.cross_entropy(head(p), y)
@@ -111,9 +181,13 @@ def losses(make, *cbs):
 def plain_dls(ds=None): return DataLoaders(*[tud.DataLoader(o, batch_size=8) for o in (ds or Items(), Items(8))])
 
 setups = {
-    **{f'dataset: {k}': lambda k=k: learner(plain_dls(dataset(k))) for k in ('array','tensor','iterator','closure','class')},
+    **{f'dataset: {k}': lambda k=k: learner(plain_dls(dataset(k))) for k in datasets},
     **{f'model: {k}': lambda k=k: learner(plain_dls(), model=nn.Sequential(layer(k), small_model())) for k in ('class and generator','closure','module')},
+    'loss that counts in a namespace': lambda: learner(plain_dls(), loss_func=with_namespace),
+    'loss that counts in a module': lambda: learner(plain_dls(), loss_func=with_module),
+    'loss that counts on the learner': lambda: learner(plain_dls(), OnLearner()),
     'loss that counts in an array': lambda: learner(plain_dls(), loss_func=counting),
+    'model with spectral norm': lambda: learner(plain_dls(), model=normed()),
     'loss with weights of its own': lambda: learner(plain_dls(), loss_func=headed, splitter=lambda m: [[*m.parameters(), *head.parameters()]]),
     'loss that changes its targets': lambda: learner(DataLoaders(*[tud.DataLoader([(x,y+1) for x,y in (Items()[i] for i in range(32))], batch_size=8)]*2), loss_func=from_one),
     'gradients of the images': lambda: learner(plain_dls(), InputGradients())}
@@ -124,7 +198,7 @@ def test_a_learner_at_one_size_trains_as_alone(name):
     def make():
         global head
         head = nn.Linear(2,2)
-        n_losses[0] = 0
+        n_losses[0] = settings.n = counter.n = 0
         return setups[name]()
     one_size = ProgressiveResize(schedule=SizeSchedule(((64,64),)), verbose=False)
     assert losses(make)==losses(make, one_size)

@@ -1,5 +1,6 @@
 "What the tests share: drawn pictures, small models, a callback that writes down every batch, the state of a learner, and ways to fail"
 import math, random, warnings
+from collections import UserList
 import numpy as np
 import pytest, torch
 from fastai.vision.all import *
@@ -15,8 +16,7 @@ def picture(i, size=(64,64)):
     a[(slice(None),slice(size[1]//2))[i%2] if i%2 else slice(size[0]//2)] += 120
     return PILImage.create(a)
 
-class Spy(list):
-    "A list that also keeps what happens in trials, which restore the usual lists"
+Spy = UserList   # it also keeps what happens in trials, which restore the usual lists
 
 def mask(i, size=(64,64)):
     a = np.zeros(size, dtype=np.uint8)
