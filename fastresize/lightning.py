@@ -58,6 +58,7 @@ def _epoch_rows(run):
     "Return a table of epochs and their first and last size, with equal neighboring epochs in one row"
     def ends(epoch):
         sizes = run.epoch_sizes(epoch, int(run.length.n_batch))[0]
+        sizes = sizes[:max(1, round((run.n_epoch-epoch)*len(sizes)))]   # it may end within the epoch
         return dict.fromkeys(map(size_str, (sizes[0],sizes[-1])))
     groups = [(size,[*epochs]) for size,epochs in groupby(range(math.ceil(run.n_epoch)), ends)]
     return [('epoch','size (px)'), *(('–'.join(dict.fromkeys(map(str, (es[0],es[-1])))),' to '.join(size)) for size,es in groups)]

@@ -174,7 +174,7 @@ def resize_batch(
 ) -> tuple: # `(x, y)`
     "Resize the images of a batch once, on their device. Raises `ValueError` for arguments that cannot work"
     if isinstance(x, torch.Tensor) and x.ndim==3 and is_image(x[None]):
-        xs,ys = resize_batch(x[None], map_tensors(lambda t: t[None], y), size, scale, method, mode, antialias, resize_targ)
+        xs,ys = resize_batch(x[None], map_tensors(lambda t: t[None], y), size, scale, method, mode, antialias, resize_targ, names)
         return (x,y) if xs.shape[1:]==x.shape else (xs[0], y if resize_targ is False else map_tensors(lambda t: t[0], ys))
     expect(method in methods, 'method', method, f'one of {", ".join(methods)}')
     expect(mode in modes, 'mode', mode, f'one of {", ".join(modes)}')

@@ -150,6 +150,13 @@ def test_epochs_of_unknown_length(capsys):
     with pytest.raises(ValueError, match='`max_steps`=-1'): fitted(data=data)
     with pytest.raises(ValueError, match='`max_epochs`=-1'): fitted(max_epochs=-1)
 
+def test_the_table_ends_where_the_training_ends(capsys):
+    "In the middle of its second epoch, at 48 pixels"
+    schedule = SizeSchedule(((32,32),(48,48),(64,64)), (.5,1.))
+    fitted(resize(schedule=schedule, verbose=True), max_steps=12, max_epochs=4)
+    assert capsys.readouterr().out.split('size (px)\n')[1].splitlines()[1].split()==['1','48']
+
+
 def test_epoch_mode_and_epochs_as_numbers():
     module,*_ = fitted(resize(increase_mode='epoch', increase_by=16, start=1, finish=3))
     assert module.train_sizes==[(s,s) for s in (32,32,48,64) for _ in range(8)]
