@@ -42,7 +42,8 @@ def test_slow_model_does_not_wait(clock):
     assert (r.wait_pct,r.wait_ms) == (0,0) and r.step_ms == pytest.approx(30)
 
 def test_workers_that_keep_up_are_not_waited_for():
-    learn = slow_learner(time.sleep, item=0.002, batch=0.05, workers=1)
+    "Steps long enough for a busy machine: a worker needs a tenth of their time"
+    learn = slow_learner(time.sleep, item=0.002, batch=0.25, workers=1)
     learn.fit(1)
     assert df_of(learn).wait_pct[0]<25
 
