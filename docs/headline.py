@@ -1,9 +1,10 @@
 """The figure on the front page: `python docs/headline.py`
 
-A photograph at the sizes of the schedule, the schedule, and time against accuracy of every training in
-`results/2-cpu-cores-amd-epyc-all-flowers-2026-11-20.json` and, for seven epochs at full size, `...-7-epochs-2026-11-20.json`."""
+A photograph at sizes of the schedule, the schedule, and the accuracy of every training on Imagenette in `results/imagenette-bf16.jsonl`
+against its time, relative to full size: the median of the rounds on an idle machine, times as many epochs."""
 import json
 from pathlib import Path
+from statistics import median
 
 import matplotlib.pyplot as plt
 from fastcore.script import call_parse
@@ -16,16 +17,17 @@ from torch import from_numpy
 
 root = Path(__file__).resolve().parent.parent
 results = root/'benchmarks'/'results'
-shown = { # mode in the file: label, color, marker
-    'full': ('full size, 4 epochs', '#777777', 'o'), 'batch': ('Batch mode, 4 epochs', '#0072b2', 'o'),
-    'epoch': ('Epoch mode, 4 epochs', '#e69f00', 's'),
-    'equal time': ('Batch mode, 7 epochs', '#0072b2', 'D'), 'full 7': ('full size, 7 epochs', '#777777', 'D')}
+shown = { # arm in the file: label, color, marker
+    'full': ('full size, 5 epochs', '#777777', 'o'), 'batch': ('Batch mode, 5 epochs', '#0072b2', 'o'),
+    'batch, equal time': ('Batch mode, 8 epochs', '#0072b2', 'D')}
 
-def runs(name): return json.loads((results/f'2-cpu-cores-amd-epyc-all-flowers-{name}2026-11-20.json').read_text())['runs']
 def dots():
-    "`(mode, seconds, accuracy)` of every training"
-    rows = [(r['mode'],r) for r in runs('')] + [('full 7',r) for r in runs('7-epochs-') if r['mode']=='full']
-    return [(m, r['seconds'], 100*r['accuracy']) for m,r in rows if m in shown and r.get('accuracy')]
+    "`(arm, time, accuracy)` of every training: relative to full size, and in percent"
+    rows = [json.loads(o) for o in (results/'imagenette-bf16.jsonl').read_text().splitlines()]
+    rounds = {(r['arm'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
+    def ratio(arm): return median(s/rounds['full',seed] for (o,seed),s in rounds.items() if o==arm)
+    def time(r): return ratio(r['arm'].split(',')[0])*r['arguments']['epochs']/5
+    return [(r['arm'], time(r), 100*r['accuracy']) for r in rows if r['kind']=='accuracy' and r['arm'] in shown]
 
 def strip(fig, grid, sizes):
     "The photograph at `sizes`, each as large as its pixels, side by side on one ground line"
@@ -46,22 +48,19 @@ def main(
     "Draw the figure on the front page"
     fig = plt.figure(figsize=(10,4.2), layout='constrained', facecolor='white')
     grid = GridSpec(2, 2, figure=fig, width_ratios=(1.15,1), height_ratios=(1,1))
-    schedule = size_schedule(128, 4, increase_by=16)
     strip(fig, grid[0,0], [64,80,96,112,128])
     ax = fig.add_subplot(grid[1,0])
-    schedule.plot(4, ax=ax, color='#0072b2', label='Batch mode', linewidth=5)
-    size_schedule(128, 4, increase_by=16, increase_mode='epoch').plot(4, ax=ax, color='#e69f00', label='Epoch mode')
+    size_schedule(128, 5).plot(5, ax=ax, color='#0072b2', label='Batch mode', linewidth=5)
+    size_schedule(128, 5, increase_mode='epoch').plot(5, ax=ax, color='#e69f00', label='Epoch mode')
     ax.set(ylim=(0,140), title='The size of every batch; dots: validations')
     ax.legend(frameon=False, loc='lower right')
     ax = fig.add_subplot(grid[:,1])
     rows = dots()
-    for m,(label,color,marker) in shown.items():
-        own = [(s,a) for o,s,a in rows if o==m]
-        hollow = marker=='s'   # one of them lies on a dot
-        ax.plot(*zip(*own), marker, color=color, label=label, markersize=8, markeredgecolor=color if hollow else 'white',
-                fillstyle='none' if hollow else 'full')
-    ax.set(xlabel='training time (s)', ylabel='accuracy at full size (%)', xlim=(0,None),
-           title='Flowers at 128 px, 2 CPU cores; four seeds of each\n(three of full size, 7 epochs)')
+    for arm,(label,color,marker) in shown.items():
+        points = [(time,accuracy) for o,time,accuracy in rows if o==arm]
+        ax.plot(*zip(*points), marker, color=color, label=f'{label} ({len(points)} seeds)', markersize=8, markeredgecolor='white')
+    ax.set(xlabel='training time, relative to full size', ylabel='accuracy at full size (%)', xlim=(0,1.2),
+           title='Imagenette at 128 px, xresnet18 from scratch, 2 CPU cores')
     ax.grid(color='#dddddd')
     ax.set_axisbelow(True)
     ax.legend(frameon=False, loc='upper left')
