@@ -2,7 +2,7 @@
 
 A photograph at sizes of the schedule, the schedule, and the accuracy of every training on Imagenette in `results/imagenette-bf16.jsonl`
 against its time, relative to full size: the median of the rounds on an idle machine, times as many epochs."""
-import json
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -16,17 +16,17 @@ from fastresize.schedule import size_schedule
 from torch import from_numpy
 
 root = Path(__file__).resolve().parent.parent
-results = root/'benchmarks'/'results'
+sys.path.insert(0, str(root/'benchmarks'))
+from run import read, time_ratios
+
 shown = { # arm in the file: label, color, marker
     'full': ('full size, 5 epochs', '#777777', 'o'), 'batch': ('Batch mode, 5 epochs', '#0072b2', 'o'),
     'batch, equal time': ('Batch mode, 8 epochs', '#0072b2', 'D')}
 
 def dots():
     "`(arm, time, accuracy)` of every training: relative to full size, and in percent"
-    rows = [json.loads(o) for o in (results/'imagenette-bf16.jsonl').read_text().splitlines()]
-    rounds = {(r['arm'],r['seed']): r['seconds'] for r in rows if r['kind']=='seconds' and r['idle']}
-    def ratio(arm): return median(s/rounds['full',seed] for (o,seed),s in rounds.items() if o==arm)
-    def time(r): return ratio(r['arm'].split(',')[0])*r['arguments']['epochs']/5
+    rows = read(root/'benchmarks'/'results'/'imagenette-bf16.jsonl')
+    def time(r): return median(time_ratios(rows, r['arm'].split(',')[0], 'full'))*r['arguments']['epochs']/5
     return [(r['arm'], time(r), 100*r['accuracy']) for r in rows if r['kind']=='accuracy' and r['arm'] in shown]
 
 def strip(fig, grid, sizes):

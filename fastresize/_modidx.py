@@ -672,6 +672,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'fastresize.probe._sampled_indices': ('probe.html#_sampled_indices', 'fastresize/probe.py'),
                                   'fastresize.probe._shallow_copy': ('probe.html#_shallow_copy', 'fastresize/probe.py'),
                                   'fastresize.probe._shared_state': ('probe.html#_shared_state', 'fastresize/probe.py'),
+                                  'fastresize.probe._slot_names': ('probe.html#_slot_names', 'fastresize/probe.py'),
                                   'fastresize.probe._slots': ('probe.html#_slots', 'fastresize/probe.py'),
                                   'fastresize.probe._spaced_indices': ('probe.html#_spaced_indices', 'fastresize/probe.py'),
                                   'fastresize.probe._torch_items': ('probe.html#_torch_items', 'fastresize/probe.py'),

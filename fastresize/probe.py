@@ -61,10 +61,15 @@ def _members(o):
     else: members = [*_read_by(o), *getattr(o, '__dict__', {}).values(), *_slots(o).values()]
     return islice(members, 100)
 
+@lru_cache(maxsize=None)
+def _slot_names(cls):
+    "Return the names in the `__slots__` of a class and its bases"
+    slots = [vars(c).get('__slots__', ()) for c in cls.__mro__]
+    return [k for o in slots for k in ((o,) if isinstance(o, str) else o) if k not in ('__dict__','__weakref__')]
+
 def _slots(o):
     "Return what the `__slots__` of the class of `o` hold, by name"
-    names = [vars(c).get('__slots__', ()) for c in type(o).__mro__]
-    return {k: getattr(o, k) for n in names for k in ((n,) if isinstance(n, str) else n) if k not in ('__dict__','__weakref__') and hasattr(o, k)}
+    return {k: getattr(o, k) for k in _slot_names(type(o)) if hasattr(o, k)}
 
 def _read_by(f):
     "Return what a function, or an object that makes items, reads when it is called: its closure, its defaults, and the functions, iterators and random generators among its globals"
@@ -129,9 +134,9 @@ def _is_user_code(o):
     "Return True for a function, class or module of the user's code, not of Python or an installed package"
     module = o.__name__ if isinstance(o, types.ModuleType) else o.__module__ or ''
     if module.split('.')[0]=='fastresize': return False
-    if not isinstance(o, types.FunctionType) and module=='__main__': return True   # a notebook has no file
-    holder = o if isinstance(o, types.ModuleType) else sys.modules.get(module)
-    path = o.__code__.co_filename if isinstance(o, types.FunctionType) else getattr(holder, '__file__', None)
+    if isinstance(o, types.FunctionType): path = o.__code__.co_filename
+    elif module=='__main__': return True   # a notebook has no file
+    else: path = getattr(o if isinstance(o, types.ModuleType) else sys.modules.get(module), '__file__', None)
     return bool(path) and not path.startswith((*_library, '<frozen'))
 
 def _user_classes(*classes): return [*dict.fromkeys(k for cls in classes for k in cls.__mro__ if _is_user_code(k))]
@@ -277,12 +282,12 @@ def as_before(
     *objs, # Functions, `partial`s, classes, modules, metrics
 ):
     "Restore what the user's functions and classes among `objs` can change, after this context"
-    restorers,seen,level,given = [],{},[*objs],{*map(id, objs)}
+    restorers,seen,level,passed = [],{},[*objs],{*map(id, objs)}
     while level and len(seen)<_max_objects:
         members = []
         for o in level:
             if len(seen)>=_max_objects: break
-            if id(o) in seen or o is None or _is_left_alone(o) and id(o) not in given: continue
+            if id(o) in seen or o is None or _is_left_alone(o) and id(o) not in passed: continue
             seen[id(o)] = o
             with suppress(Exception):   # what is unusual is left as it is
                 restore,held = _restorer(o)
@@ -398,8 +403,8 @@ def with_split_idx(
 ):
     "Set the `split_idx` of the pipelines of `dl`, as its iteration does; afterwards restore the attributes of transforms and `collate_fn`, and drop what fastai stores about a first batch"
     pipes = [p for p in (getattr(dl, k, None) for k in ('after_item','before_batch','after_batch')) if hasattr(p, 'split_idx')]
-    own = getattr(dl, '__dict__', {})   # a list of batches has none
-    orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in own]
+    dl_attrs = getattr(dl, '__dict__', {})   # a list of batches has none
+    orig,new_attrs = [p.split_idx for p in pipes],[k for k in ('_n_inp','_types') if k not in dl_attrs]
     collate = getattr(dl, 'collate_fn', None)
     holders = *(f for p in pipes for f in p.fs),getattr(collate, '__self__', collate)
     attrs = [(o.__dict__, {**o.__dict__}) for o in holders if isinstance(getattr(o, '__dict__', None), dict)]
@@ -409,7 +414,7 @@ def with_split_idx(
     finally:
         _refill(attrs)
         for p,split_idx in zip(pipes, orig): p.split_idx = split_idx
-        for k in new_attrs: own.pop(k, None)
+        for k in new_attrs: dl_attrs.pop(k, None)
 
 _scratch = {} # By the id of each loader in a `scratch_dataset`: its random generators, True if its dataset is single-pass, the dataset, and what `as_before` restores
 

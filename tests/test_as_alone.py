@@ -230,7 +230,7 @@ def test_errors_after_the_step_have_no_advice():
     class Prune(Callback):
         order = 90
         def after_batch(self): raise Pruned('stop')
-    with pytest.raises(Pruned, match="after_batch`:\s*stop$|^stop$"): learner(plain_dls(), ProgressiveResize(increase_by=8, verbose=False), Prune()).fit(1)
+    with pytest.raises(Pruned, match=r"after_batch`:\s*stop$|^stop$"): learner(plain_dls(), ProgressiveResize(increase_by=8, verbose=False), Prune()).fit(1)
     class PruneCallback(L.Callback):
         def on_train_batch_end(self, *args): raise Pruned('stop')
     with pytest.raises(Pruned, match='^stop$'): trainer(PruneCallback(), resize()).fit(Module(), tensors())

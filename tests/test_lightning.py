@@ -156,7 +156,6 @@ def test_the_table_ends_where_the_training_ends(capsys):
     fitted(resize(schedule=schedule, verbose=True), max_steps=12, max_epochs=4)
     assert capsys.readouterr().out.split('size (px)\n')[1].splitlines()[1].split()==['1','48']
 
-
 def test_epoch_mode_and_epochs_as_numbers():
     module,*_ = fitted(resize(increase_mode='epoch', increase_by=16, start=1, finish=3))
     assert module.train_sizes==[(s,s) for s in (32,32,48,64) for _ in range(8)]
