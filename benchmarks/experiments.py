@@ -386,7 +386,7 @@ experiments = dict(
     schedules=Experiment(
         f'3,000 pictures of Imagenette at 128 px, xresnet18 from scratch, 4 epochs by other schedules{bf16}',
         with_equal_time({'full': full, 'batch': batch, 'epoch': epoch, **others}), {**small_imagenette, 'precision': 'bf16'}, seeds=5,
-        timing=dict(short, n_valid=100), smoke=few),
+        timing=short, smoke=few),
     vit=Experiment(
         '3,000 pictures of Imagenette at 128 px, ViT-Tiny on patches of 16 px from scratch, 6 epochs',
         by_initial(multiple_of=16), dict(size=128, bs=32, epochs=6, lr=1e-3, n_train=3000), seeds=5, learner=vit, needs=('timm',), timing=short,

@@ -21,8 +21,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
-
-if __name__!='__mp_main__': os.environ.update(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')  # glibc keeps the memory of a step
+from unittest import mock
 
 import torch
 from fastai.vision.all import Callback, CancelValidException, set_seed
@@ -60,8 +59,8 @@ def is_idle(before, after, seconds):
     busy,ours = (b-a for a,b in zip(before, after))
     return busy-ours<.03*seconds
 
-def train(experiment, arm, seed, a, threads):
-    "Train once; what was measured"
+def train(experiment, arm, seed, kind, a, threads):
+    "Train once; what was measured: seconds, and unless only they are, the metric"
     e,way = experiments[experiment],experiments[experiment].arms[arm]
     torch.set_num_threads(threads)
     set_seed(seed, reproducible=torch.cuda.is_available())
@@ -76,15 +75,20 @@ def train(experiment, arm, seed, a, threads):
         seconds,after = time.perf_counter()-start,other_work()
         learn.remove_cb(NoValid)
         found |= {'chosen': cb.chosen.call or 'full size' for cb in cbs if getattr(cb, 'chosen', None)}
-        names = ['valid_loss',*(m.name for m in learn.metrics)]
-        found |= dict(zip(names, map(float, learn.validate())))
-        if 'test_size' in a:
-            with learn.at_test_size(a['test_size']): found[f'{e.metric} at the test size'] = float(learn.validate()[names.index(e.metric)])
+        if kind!='seconds': found |= validate(learn, e, a)
     return dict(seconds=seconds, idle=is_idle(before, after, seconds), sizes=sizes.counts, **found)
+
+def validate(learn, e, a):
+    "Losses and metrics at full size, and at the test size"
+    names = ['valid_loss',*(m.name for m in learn.metrics)]
+    found = dict(zip(names, map(float, learn.validate())))
+    if 'test_size' in a:
+        with learn.at_test_size(a['test_size']): found[f'{e.metric} at the test size'] = float(learn.validate()[names.index(e.metric)])
+    return found
 
 def train_and_record(file, row, **kwargs):
     "Append a line to `file` once the training is over"
-    res = train(row['experiment'], row['arm'], row['seed'], {**row['arguments'], **kwargs}, row['threads'])
+    res = train(row['experiment'], row['arm'], row['seed'], row['kind'], {**row['arguments'], **kwargs}, row['threads'])
     row = {**row, **res, 'date': f'{datetime.now():%Y-%m-%d %H:%M}', 'environment': {k: v for k,v in os.environ.items() if k.startswith('MALLOC_')}}
     with open(file, 'a') as f:
         f.write(json.dumps(row)+'\n')
@@ -92,12 +96,14 @@ def train_and_record(file, row, **kwargs):
         os.fsync(f.fileno())
     return row
 
+memory_kept = dict(MALLOC_MMAP_THRESHOLD_='33554432', MALLOC_TRIM_THRESHOLD_='4294967296')   # for glibc, which reads them when a process begins
+
 def train_all(file, rows, jobs, **kwargs):
-    "`train_and_record` for each of `rows`, so many at a time, each in a process of its own; or all in this one"
+    "`train_and_record` for each of `rows`, so many at a time, each in a process of its own, which keeps the memory of a step; or all in this one"
     if not jobs:
         for o in rows: yield train_and_record(file, o, **kwargs)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
+    with mock.patch.dict(os.environ, memory_kept), ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
         for f in as_completed([pool.submit(train_and_record, file, o, **kwargs) for o in rows]): yield f.result()
 
 # ---- all of them
@@ -238,5 +244,6 @@ def main(
         rows = [{**o, 'versions': versions()} for o in rows]
         for r in train_all(file.resolve(), rows, jobs if kind=='accuracy' else min(jobs, 1), data=str(path.resolve())):
             beside = '' if r['idle'] else ' beside other work'
-            print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{beside}, {r[e.metric]:.1%}', flush=True)
+            found = f', {r[e.metric]:.1%}' if e.metric in r else ''
+            print(f'{r["arm"]}, seed {r["seed"]}: {r["seconds"]:.1f} s{beside}{found}', flush=True)
     print(summary(experiment, read(file)))
