@@ -359,7 +359,8 @@ flowers = dict(arch='xresnet18', size=128, bs=32, epochs=4, lr=3e-3)
 def imagenette(description='', **kwargs):
     return Experiment(
         f'Imagenette at 128 px, xresnet18 from scratch, 5 epochs{description}',
-        {**with_equal_time({'full': full, 'batch': batch, 'epoch': epoch}, but=('full','epoch')), 'from 0.75': by_initial()['from 0.75']},
+        {**with_equal_time({'full': full, 'batch': batch, 'epoch': epoch}, but=('full','epoch')), 'from 0.75': by_initial()['from 0.75'],
+         'batch, 7 epochs': Arm(f'{batch.description}, 7 epochs', grow(), dict(epochs=7))},
         dict(arch='xresnet18', size=128, bs=64, epochs=5, lr=8e-3, n_train=None, workers=0, **kwargs), seeds=8,
         learner=published, fit=flat_cos, timing=dict(n_train=1280), smoke=tiny)
 

@@ -239,13 +239,15 @@ def test_a_run_goes_on_where_it_stopped(module, tmp_path, capsys, name='imagenet
     assert 'points to full size' in said
 
 @pytest.mark.slow
-def test_a_training_in_a_process_of_its_own_is_the_same(module, tmp_path):
+def test_a_training_in_a_process_of_its_own_is_the_same_and_only_it_keeps_memory(module, tmp_path, monkeypatch):
+    for k in module('run').memory_kept: monkeypatch.delenv(k, raising=False)   # `make test` may have set them
     demo_data(tmp_path/'pics', n_train=8, n_valid=4, size=40)
     def result(jobs):
         module('run').main('imagenette', data=str(tmp_path/'pics'), smoke=True, seeds=1, arms='batch', jobs=jobs, out=str(tmp_path/f'{jobs}'))
         return json.loads((tmp_path/f'{jobs}'/'imagenette-smoke.jsonl').read_text())
     own,here = result(1),result(0)
     assert all(own[k]==here[k] for k in ('accuracy','valid_loss','sizes','arguments'))
+    assert own['environment']==module('run').memory_kept and here['environment']=={}
 
 def test_what_a_results_file_says(module):
     run = module('run')
