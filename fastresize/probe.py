@@ -193,7 +193,7 @@ def _restore_namespace(o):
     "Restore the attributes of a module or of a whole training, and what is recorded in them; their other members are left alone"
     return _restore_attributes(o),[v for v in [*vars(o).values()] if isinstance(v, (*_containers,*_bags)) or _is_array(v)]
 
-def _is_shared_array(o): return hasattr(o, 'get_obj') and type(o).__module__=='multiprocessing.sharedctypes'
+def _is_shared_array(o): return type(o).__module__=='multiprocessing.sharedctypes' and hasattr(o, 'get_obj')   # the type first: some objects do not survive the question for an attribute that they lack
 
 def _is_buffer(o): return isinstance(o, (bytearray,array)) or _is_shared_array(o)
 

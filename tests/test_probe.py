@@ -112,3 +112,16 @@ class Together:
     def __init__(self, items): self.x = torch.stack([x for x,_ in items])
 
 def test_a_class_as_collate_function(): assert len(some_items(torch.utils.data.DataLoader([(torch.rand(3,8,8),1)]*8, 4, collate_fn=Together), 4).x)==4
+
+class Strict:
+    "Takes a question for an attribute that it does not have for an error that no handler catches, as `pytest.mark` does"
+    def __getattr__(self, k):
+        if k.startswith('__'): raise AttributeError(k)
+        raise KeyboardInterrupt(f'asked for {k}')
+
+def test_objects_are_not_asked_for_attributes_of_other_types():
+    class Items(torch.utils.data.Dataset):
+        def __init__(self): self.strict = Strict()
+        def __len__(self): return 8
+        def __getitem__(self, i): return torch.rand(3,8,8),i
+    assert len(some_items(torch.utils.data.DataLoader(Items(), 4), 4)[0])==4
