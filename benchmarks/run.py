@@ -158,7 +158,7 @@ def where(r):
 def time_ratios(rows, arm, reference):
     "Seconds of an arm over those of the reference, round by round of an idle machine"
     took = {(r['arm'],*where(r)): r['seconds'] for r in rows if r['kind']!='accuracy' and r['idle']}
-    return [s/took[reference,*pair] for (o,*pair),s in took.items() if o==arm and (reference,*pair) in took]
+    return [s/took[(reference,*pair)] for (o,*pair),s in took.items() if o==arm and (reference,*pair) in took]
 
 def points(rows, arm, metric):
     "The metric of an arm in points, by what a pair has in common"

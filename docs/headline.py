@@ -21,7 +21,7 @@ from run import read, time_ratios
 
 shown = { # arm in the file: label, color, marker
     'full': ('full size, 5 epochs', '#777777', 'o'), 'batch': ('Batch mode, 5 epochs', '#0072b2', 'o'),
-    'batch, equal time': ('Batch mode, 8 epochs', '#0072b2', 'D')}
+    'from 0.75': ('Batch mode from 96 px, 5 epochs', '#009e73', '^'), 'batch, 7 epochs': ('Batch mode, 7 epochs', '#0072b2', 'D')}
 
 def dots():
     "`(arm, time, accuracy)` of every training: relative to full size, and in percent"
